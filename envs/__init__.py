@@ -1,0 +1,1 @@
+"""Environments: tasks, panels, episodes. Knows nothing of models, methods or result files."""

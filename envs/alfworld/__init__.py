@@ -1,0 +1,1 @@
+"""ALFWorld (text version): engine, games, panels, experts."""

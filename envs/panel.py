@@ -1,0 +1,65 @@
+"""Canonical task panels: sorted, each task once, hashed over ids and contents."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Task:
+    """One task of a benchmark.
+
+    Attributes:
+        id: stable name, the same on every machine.
+        subset: the benchmark's subset it counts towards.
+        content_sha256: fingerprint of everything that determines the episode.
+    """
+
+    id: str
+    subset: str
+    content_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A fixed list of tasks. Two panels with one `sha256` hold the same tasks with the same contents."""
+
+    benchmark: str
+    suite: str
+    split: str
+    tasks: tuple[Task, ...]
+
+    @classmethod
+    def of(cls, benchmark: str, suite: str, split: str, tasks: Iterable[Task]) -> Panel:
+        """Sort the tasks by id.
+
+        Raises:
+            ValueError: two tasks share an id.
+        """
+        ordered = tuple(sorted(tasks))
+        repeated = [a.id for a, b in zip(ordered, ordered[1:], strict=False) if a.id == b.id]
+        if repeated:
+            raise ValueError(f"panel {benchmark}/{suite}/{split} lists task {repeated[0]!r} twice")
+        return cls(benchmark, suite, split, ordered)
+
+    @property
+    def sha256(self) -> str:
+        """Hash over ids, subsets and contents, in order."""
+        digest = hashlib.sha256()
+        for task in self.tasks:
+            digest.update(f"{task.id}\t{task.subset}\t{task.content_sha256}\n".encode())
+        return digest.hexdigest()
+
+    def permuted(self, seed: int) -> tuple[Task, ...]:
+        """The tasks in the order that `seed` gives, the same on every machine and Python version."""
+        return tuple(sorted(self.tasks, key=lambda task: _rank(seed, task.id)))
+
+    def prefix(self, size: int, seed: int) -> Panel:
+        """The sub-panel of the first `size` tasks of the seeded permutation; a longer one contains a shorter one."""
+        return Panel(self.benchmark, self.suite, self.split, tuple(sorted(self.permuted(seed)[:size])))
+
+
+def _rank(seed: int, task_id: str) -> bytes:
+    return hashlib.sha256(f"panel:{seed}:{task_id}".encode()).digest()

@@ -1,0 +1,1 @@
+"""Runs everything: rollouts, updates, records, the command line."""

@@ -1,0 +1,117 @@
+"""RunSpec: everything that determines a run, frozen, with a canonical JSON and a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """Base of the spec's sections: frozen, unknown fields refused, field docstrings kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RolloutSpec(Section):
+    """How trajectories are drawn."""
+
+    tasks: int = Field(16, ge=1)
+    """Tasks an update."""
+    group: int = Field(8, ge=1)
+    """Trajectories a task."""
+    max_turns: int = Field(20, ge=1)
+    """Agent turns an episode."""
+    max_response_tokens: int = Field(24, ge=1)
+    """Tokens a turn; a turn that reaches it without closing its action is truncated and invalid."""
+    max_context_tokens: int = Field(1024, ge=16)
+    """Tokens of transcript; an episode whose next turn may not fit ends with `context_limit`."""
+    temperature: float = Field(1.0, ge=0.0)
+    """Sampling temperature; 0 is greedy."""
+
+
+class ObjectiveSpec(Section):
+    """The one loss, blind to methods."""
+
+    clip_low: float = Field(0.2, ge=0.0, le=1.0)
+    """Lower clip radius of the importance ratio."""
+    clip_high: float = Field(0.2, ge=0.0)
+    """Upper clip radius of the importance ratio."""
+    distill: float = Field(1.0, ge=0.0)
+    """Weight of the distillation term of methods that emit one."""
+    kl: float = Field(0.0, ge=0.0)
+    """Weight of the k3 estimate of KL(policy || warm start)."""
+    invalid_penalty: float = Field(0.0, ge=0.0)
+    """Taken from a trajectory's reward for each invalid action; never in groups without a success."""
+
+
+class OptimSpec(Section):
+    """AdamW and the size of micro-batches."""
+
+    lr: float = Field(5e-4, gt=0.0)
+    """Learning rate, constant."""
+    beta1: float = Field(0.9, ge=0.0, lt=1.0)
+    """Decay of the first moment."""
+    beta2: float = Field(0.95, ge=0.0, lt=1.0)
+    """Decay of the second moment."""
+    weight_decay: float = Field(0.0, ge=0.0)
+    """Decoupled weight decay."""
+    grad_clip: float = Field(1.0, gt=0.0)
+    """Largest global gradient norm."""
+    token_budget: int = Field(8192, ge=64)
+    """Padded tokens a micro-batch."""
+
+
+class EvalSpec(Section):
+    """The fixed held-out panel and how it is sampled."""
+
+    split: str = "valid_unseen"
+    """Split evaluated during training."""
+    size: int | None = None
+    """Sub-panel size; None evaluates the whole split."""
+    panel_seed: int = 0
+    """Seed of the permutation whose prefix the sub-panel is."""
+    every: int = Field(25, ge=1)
+    """Updates between evaluations; before the first and after the last there always is one."""
+    temperature: float = Field(1.0, ge=0.0)
+    """Sampling temperature; 0 is greedy."""
+    seed: int = 0
+    """Seed of the evaluation's draws, the same for every method and training seed."""
+
+
+class RunSpec(Section):
+    """One run: a cell of the matrix method x seed x benchmark x model."""
+
+    model: str = "tiny"
+    """Policy preset."""
+    benchmark: str = "alfworld"
+    """Benchmark name."""
+    suite: str = "mini"
+    """Variant of the benchmark: generated `mini` or `full`, or `real` games."""
+    train_split: str = "train"
+    """Split that training tasks come from."""
+    method: str = "grpo"
+    """Registered method."""
+    method_options: dict[str, Any] = Field(default_factory=dict)
+    """The method's options; completed with its defaults before the spec is hashed."""
+    seed: int = Field(0, ge=0)
+    """Seed of task order and sampling."""
+    updates: int = Field(100, ge=0)
+    """Policy updates."""
+    checkpoint_every: int = Field(10, ge=1)
+    """Updates between checkpoints; does not change any result."""
+    rollout: RolloutSpec = RolloutSpec()
+    objective: ObjectiveSpec = ObjectiveSpec()
+    optim: OptimSpec = OptimSpec()
+    evaluation: EvalSpec = EvalSpec()
+
+    def canonical_json(self) -> str:
+        """Sorted keys, no spaces: equal specs give equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the run."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Credit-assignment methods: trajectories in, credit per token out."""
