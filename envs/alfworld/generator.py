@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from envs.alfworld.assets import GoalTemplate, load_assets
+from envs.alfworld.record import GameRecord
 from envs.alfworld.rooms import LAMP, LAMP_STANDS_ON, SIZES, Size, kind_of, rooms_of
 from envs.alfworld.subsets import Subset
 
@@ -32,21 +33,10 @@ Wishes = Mapping[str, tuple[str | None, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class GeneratedGame:
-    """One game.
+class GeneratedGame(GameRecord):
+    """A generated game, with ALFRED's number of its room."""
 
-    Attributes:
-        id: "mini/valid_unseen/Pick/0007".
-        room: ALFRED's number of the room.
-        task: the task's sentence, as the agent reads it.
-        problem: PDDL problem for the wheel's domain.
-    """
-
-    id: str
-    subset: Subset
     room: int
-    task: str
-    problem: str
 
 
 @dataclass(frozen=True, slots=True)
