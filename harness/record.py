@@ -1,0 +1,192 @@
+"""Rows of the result files and their parquet form: equal rows give equal bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness import files
+from harness.errors import UserError
+from methods.contract import Group, Trajectory
+
+Phase = Literal["train", "eval"]
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRow:
+    """One episode.
+
+    `update` counts the policy updates done before it; `seed` is the run's; `prompt_tokens` are the tokens of
+    the transcript that the policy read but did not write.
+    """
+
+    phase: str
+    update: int
+    split: str
+    task_id: str
+    subset: str
+    seed: int
+    trajectory: int
+    success: bool
+    reward: float
+    turns: int
+    invalid_actions: int
+    prompt_tokens: int
+    response_tokens: int
+    stop: str
+    rollout_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRow:
+    """One update of the policy. `diagnostics` is the JSON text of the method's own numbers."""
+
+    update: int
+    seed: int
+    trajectories: int
+    groups: int
+    mixed_groups: int
+    skipped_groups: int
+    success: float
+    reward: float
+    invalid_rate: float
+    turns: float
+    loss: float
+    policy_loss: float
+    distill_loss: float
+    kl: float
+    entropy: float
+    ratio_clipped: float
+    grad_norm: float
+    response_tokens: int
+    rollouts_sha256: str
+    credit_abs_mean: float
+    diagnostics: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimingRow:
+    """Wall seconds of one update, kept apart so that the other files are the same bits every time."""
+
+    update: int
+    rollout_s: float
+    credit_s: float
+    update_s: float
+    eval_s: float
+
+
+Row = TypeVar("Row", EpisodeRow, UpdateRow, TimingRow)
+
+_ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
+
+
+def schema_of(row_type: type[Row]) -> pa.Schema:
+    """The parquet schema: the dataclass's fields in order, none nullable."""
+    hints = get_type_hints(row_type)
+    return pa.schema([pa.field(f.name, _ARROW[hints[f.name]], nullable=False) for f in fields(row_type)])
+
+
+def write_rows(path: Path, rows: Sequence[Row], row_type: type[Row]) -> None:
+    """Write the rows atomically, with fixed compression and no timestamp.
+
+    Raises:
+        UserError: disk full or no permission.
+    """
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema_of(row_type))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", compression_level=9, version="2.6", store_schema=False)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
+    """The rows of a file that `write_rows` wrote.
+
+    Raises:
+        UserError: missing, truncated, or of other columns.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(path.read_bytes()))
+    except OSError as error:
+        raise _unreadable(path, error) if error.errno is None else files.explain(error, path) from error
+    except pa.ArrowException as error:
+        raise _unreadable(path, error) from error
+    wanted = schema_of(row_type).names
+    if table.column_names != wanted:
+        raise UserError(f"{path} has columns {table.column_names}, not {wanted}; it was written by another version")
+    return [row_type(**record) for record in table.to_pylist()]
+
+
+def dump_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Plain values, as a checkpoint keeps them."""
+    return [asdict(row) for row in rows]
+
+
+def load_rows(records: Iterable[Mapping[str, Any]], row_type: type[Row]) -> list[Row]:
+    """The inverse of `dump_rows`."""
+    return [row_type(**record) for record in records]
+
+
+def trajectory_sha256(trajectory: Trajectory) -> str:
+    """Identity of what was said and done. Log-probabilities stay out: their last bits vary between machines."""
+    outcome = (trajectory.task_id, trajectory.index, str(trajectory.stop), trajectory.reward)
+    digest = hashlib.sha256(json.dumps(outcome).encode())
+    for step in trajectory.steps:
+        digest.update(step.prompt_ids.astype("<i8").tobytes())
+        digest.update(b"\x00response")
+        digest.update(step.response_ids.astype("<i8").tobytes())
+        digest.update(json.dumps([step.action_text, step.valid, step.observation]).encode())
+    return digest.hexdigest()
+
+
+def rollouts_sha256(groups: Iterable[Group]) -> str:
+    """Identity of an update's rollouts: equal for two methods that start from equal weights."""
+    digest = hashlib.sha256()
+    for group in groups:
+        for trajectory in group.trajectories:
+            digest.update(bytes.fromhex(trajectory_sha256(trajectory)))
+    return digest.hexdigest()
+
+
+def episode_rows(groups: Iterable[Group], *, phase: Phase, update: int, split: str, seed: int) -> list[EpisodeRow]:
+    """One row a trajectory, in the order of the groups."""
+    return [
+        EpisodeRow(
+            phase=phase,
+            update=update,
+            split=split,
+            task_id=trajectory.task_id,
+            subset=trajectory.subset,
+            seed=seed,
+            trajectory=trajectory.index,
+            success=trajectory.success,
+            reward=float(trajectory.reward),
+            turns=len(trajectory.steps),
+            invalid_actions=sum(not step.valid for step in trajectory.steps),
+            prompt_tokens=_tokens_read(trajectory),
+            response_tokens=trajectory.response_tokens,
+            stop=str(trajectory.stop),
+            rollout_sha256=trajectory_sha256(trajectory),
+        )
+        for group in groups
+        for trajectory in group.trajectories
+    ]
+
+
+def _tokens_read(trajectory: Trajectory) -> int:
+    if not trajectory.steps:
+        return 0
+    last = trajectory.steps[-1]
+    return len(last.prompt_ids) + len(last.response_ids) - trajectory.response_tokens
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(f"{path} is truncated or not parquet ({reason}); restore it, or delete its folder and run again")
