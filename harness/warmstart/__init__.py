@@ -1,0 +1,1 @@
+"""Making the embedded policy: demonstrations of a searching expert, cloned once and shipped."""

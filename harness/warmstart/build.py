@@ -1,0 +1,99 @@
+"""`stepcredit warmstart`: demonstrations, cloning, measurement, a folder to ship."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from envs.alfworld.env import AlfworldEnv
+from envs.alfworld.game import Game
+
+from envs.alfworld.assets import GRAMMAR_VERSION, load_assets
+from envs.alfworld.generator import GENERATOR_VERSION, generate
+from envs.alfworld.phrases import phrases
+from envs.alfworld.rooms import SPLIT_SIZES
+from envs.alfworld.searcher import plausible_homes
+from envs.alfworld.subsets import Subset
+from harness import files
+from harness.policy import Policy, fresh_policy, weights_sha256
+from harness.tokenizer import phrase_tokenizer
+from harness.warmstart.cloning import CloningSpec, CloningStep, clone
+from harness.warmstart.demonstrations import Demonstration, DemonstrationSpec, Demonstrator
+
+_ABUNDANT = ("Cabinet", "Drawer", "Shelf")
+
+
+@dataclass(frozen=True, slots=True)
+class WarmstartSpec:
+    """Everything that determines the shipped weights.
+
+    Attributes:
+        full: share of games from full-sized rooms; the others are mini.
+        walks: demonstrations a game.
+    """
+
+    seed: int = 0
+    layers: int = 3
+    hidden: int = 128
+    full: float = 0.1
+    walks: int = 4
+    demonstrations: DemonstrationSpec = DemonstrationSpec()
+    cloning: CloningSpec = CloningSpec()
+
+
+def build(spec: WarmstartSpec, report: Callable[[CloningStep], None]) -> Policy:
+    """Make and train the policy; equal specs give equal bits on one machine."""
+    assets = load_assets()
+    objects = frozenset().union(*assets.fits.values(), assets.affords["Toggleable"])
+    tokenizer = phrase_tokenizer(phrases(assets.fits, objects, _ABUNDANT))
+    policy = fresh_policy("tiny", tokenizer, layers=spec.layers, hidden=spec.hidden, seed=spec.seed)
+    for step in clone(policy.model, stream(spec, policy), spec.cloning):
+        report(step)
+    return policy
+
+
+def stream(spec: WarmstartSpec, policy: Policy) -> Iterator[Demonstration]:
+    """Endless demonstrations on games of training rooms that no panel holds."""
+    rng = random.Random(f"warmstart:{spec.seed}")
+    demonstrator = Demonstrator(spec.demonstrations, policy.transcript, plausible_homes(load_assets().fits))
+    index = SPLIT_SIZES["train"]
+    while True:
+        for subset in Subset:
+            suite = "full" if rng.random() < spec.full else "mini"
+            drawn = generate(suite, "train", subset, index)
+            game = Game.from_pddl(drawn.problem, drawn.task, GRAMMAR_VERSION)
+            yield from demonstrator.demonstrations(partial(AlfworldEnv, game), spec.walks, rng)
+        index += 1
+
+
+def save(policy: Policy, spec: WarmstartSpec, measured: Mapping[str, Any], folder: Path) -> None:
+    """Write weights, tokenizer and manifest; the manifest comes last, so that a folder with one is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    policy.model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+    names = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
+    manifest = {
+        "spec": asdict(spec),
+        "command": "stepcredit warmstart",
+        "parameters": policy.parameters,
+        "vocabulary": len(policy.tokenizer),
+        "weights_sha256": weights_sha256(policy.model),
+        "generator_version": GENERATOR_VERSION,
+        "grammar": GRAMMAR_VERSION,
+        "assets": dict(load_assets().fingerprints),
+        "torch": torch.__version__,
+        "measured": measured,
+        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names},
+    }
+    files.write_json(folder / "manifest.json", manifest)
+
+
+def shortened(spec: WarmstartSpec, steps: int) -> WarmstartSpec:
+    """The same recipe with fewer cloning steps, for a quick look."""
+    return replace(spec, cloning=replace(spec.cloning, steps=steps))

@@ -1,0 +1,135 @@
+"""Demonstrations as token sequences with a loss weight a token.
+
+A part of them carries a hindsight block right before one turn's response, which is where teachers see it;
+from there on the expert follows the hint, so that reading it pays.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.alfworld.searcher import Decision, Searcher, Skill
+from envs.contract import Env
+from harness.transcript import Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class DemonstrationSpec:
+    """What a demonstrator does.
+
+    Attributes:
+        skill: how well it searches when it has no hint.
+        max_turns: longest episode.
+        wrong: probability of a wrong command before a turn, shown but not imitated.
+        hinted: share of episodes with a hindsight block.
+        observation_weight: loss weight of observation tokens; response tokens weigh 1.
+    """
+
+    skill: Skill = Skill(plausible=0.3, waste=0.15)
+    max_turns: int = 24
+    wrong: float = 0.1
+    hinted: float = 0.35
+    observation_weight: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """token_ids [T] and the loss weight of predicting each of them, weights [T]."""
+
+    token_ids: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+@dataclass
+class _Tape:
+    tokens: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+
+    def write(self, tokens: list[int], weight: float) -> None:
+        self.tokens += tokens
+        self.weights += [weight] * len(tokens)
+
+
+class Demonstrator:
+    """Plays episodes with the searching expert and writes them down as the policy would see them."""
+
+    def __init__(self, spec: DemonstrationSpec, transcript: Transcript, homes: Mapping[str, frozenset[str]]) -> None:
+        self._spec = spec
+        self._transcript = transcript
+        self._homes = homes
+
+    def demonstrations(self, make_env: Callable[[], Env], count: int, rng: random.Random) -> Iterator[Demonstration]:
+        """`count` episodes of one task."""
+        for _ in range(count):
+            hint = self._successful_actions(make_env(), rng) if rng.random() < self._spec.hinted else []
+            yield self._episode(make_env(), hint, rng)
+
+    def response(self, decision: Decision) -> str:
+        """The text of a turn."""
+        return f"<think>{decision.thought}</think><action>{decision.action}</action>"
+
+    def searcher(self, rng: random.Random, *, skill: Skill | None = None) -> Searcher:
+        """A fresh expert."""
+        return Searcher(self._homes, skill or self._spec.skill, rng)
+
+    def _episode(self, env: Env, hint: list[str], rng: random.Random) -> Demonstration:
+        expert, tape = self.searcher(rng), _Tape()
+        text = env.reset().text
+        expert.begin(text)
+        tape.write(self._transcript.first(text), self._spec.observation_weight)
+        hint_at = _hint_turn(len(hint), rng)
+        for turn in range(self._spec.max_turns):
+            if turn == hint_at:
+                self._show(tape, hint)
+                expert.read_hint(hint)
+                expert.skill = Skill()
+            decision, weight = expert.decide(), 1.0
+            if rng.random() < self._spec.wrong:
+                decision, weight = self._wrong(decision, expert, rng), 0.0
+            result = env.step(decision.action)
+            tape.write(self._encode_response(decision), weight)
+            tape.write(self._transcript.following(result.observation.text), self._spec.observation_weight)
+            if result.done:
+                break
+            expert.observe(decision.action, result.observation.text)
+        return Demonstration(np.array(tape.tokens, dtype=np.int64), np.array(tape.weights, dtype=np.float32))
+
+    def _encode_response(self, decision: Decision) -> list[int]:
+        return self._transcript.response(self.response(decision))
+
+    def _show(self, tape: _Tape, hint: list[str]) -> None:
+        suffix = list(self._transcript.generation_suffix)
+        del tape.tokens[-len(suffix) :], tape.weights[-len(suffix) :]
+        tape.write(self._transcript.hindsight("\n".join(hint)), 0.0)
+        tape.write(suffix, 0.0)
+
+    def _wrong(self, decision: Decision, expert: Searcher, rng: random.Random) -> Decision:
+        """The intended command with its last name replaced by another receptacle of the room."""
+        words = decision.action.split()
+        other = rng.choice(expert.receptacles)
+        return Decision(decision.thought, " ".join([*words[:-2], other]) if len(words) > 2 else f"open {other}")
+
+    def _successful_actions(self, env: Env, rng: random.Random) -> list[str]:
+        """The admitted actions of another expert's episode on the task, as a peer's would be; empty if it failed."""
+        expert, actions = self.searcher(rng), list[str]()
+        expert.begin(env.reset().text)
+        for _ in range(self._spec.max_turns):
+            decision = expert.decide()
+            result = env.step(decision.action)
+            actions += [decision.action] if result.valid else []
+            if result.done:
+                return actions
+            expert.observe(decision.action, result.observation.text)
+        return []
+
+
+def _hint_turn(hint_length: int, rng: random.Random) -> int | None:
+    """None without a hint; half of the hints stand before the first turn, the others later."""
+    if not hint_length:
+        return None
+    return 0 if rng.random() < 0.5 else rng.randrange(hint_length)
