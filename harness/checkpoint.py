@@ -31,28 +31,36 @@ _NAME = re.compile(r"update-(\d{6})\.ckpt")
 
 @dataclass(slots=True)
 class RunState:
-    """What a run has reached after `update` policy updates.
+    """What a run has recorded after `update` policy updates.
 
     Attributes:
         update: policy updates done.
-        model: weights.
-        optimizer: AdamW's state.
-        stale: weights of the stale teacher; None for methods without one.
-        episodes: all rows so far, likewise `updates` and `timings`.
+        episodes: rows so far, in the order in which they were made; likewise `updates` and `timings`.
         resumed_at: updates at which the run was continued after an interruption.
     """
 
-    update: int
-    model: Mapping[str, Tensor]
-    optimizer: Mapping[str, Any]
-    stale: Mapping[str, Tensor] | None
+    update: int = 0
     episodes: list[EpisodeRow] = field(default_factory=list)
     updates: list[UpdateRow] = field(default_factory=list)
     timings: list[TimingRow] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
 
+    @property
+    def evaluated(self) -> int:
+        """The update of the last evaluation; -1 before the first."""
+        return next((row.update for row in reversed(self.episodes) if row.phase == "eval"), -1)
 
-def save(cell: Path, spec_sha256: str, state: RunState) -> Path:
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What training changes: the model, AdamW's state, and the stale teacher of methods that have one."""
+
+    model: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any]
+    stale: Mapping[str, Tensor] | None
+
+
+def save(cell: Path, spec_sha256: str, state: RunState, weights: Weights) -> Path:
     """Write the checkpoint atomically, then delete all but the last two.
 
     Raises:
@@ -64,7 +72,7 @@ def save(cell: Path, spec_sha256: str, state: RunState) -> Path:
     with files.atomic(path) as file:
         file.write(b"\0" * _HEADER_BYTES)
         body = _HashingWriter(file)
-        torch.save(_plain(spec_sha256, state), cast(BinaryIO, body))  # torch only writes and flushes
+        torch.save(_plain(spec_sha256, state, weights), cast(BinaryIO, body))  # torch only writes and flushes
         file.seek(0)
         file.write(_MAGIC + body.digest.hexdigest().encode() + b"\n")
     for old in available(cell)[:-_KEPT]:
@@ -102,7 +110,7 @@ def update_of(path: Path) -> int:
     return int(match[1])
 
 
-def load(path: Path, spec_sha256: str) -> RunState:
+def load(path: Path, spec_sha256: str) -> tuple[RunState, Weights]:
     """Read a checkpoint, on the CPU, after checking its hash and whose it is.
 
     Raises:
@@ -120,16 +128,14 @@ def load(path: Path, spec_sha256: str) -> RunState:
         raise UserError(
             f"{path} belongs to spec {content['spec_sha256'][:12]}, not to {spec_sha256[:12]}; choose another folder"
         )
-    return RunState(
+    state = RunState(
         update=content["update"],
-        model=content["model"],
-        optimizer=content["optimizer"],
-        stale=content["stale"],
         episodes=load_rows(content["episodes"], EpisodeRow),
         updates=load_rows(content["updates"], UpdateRow),
         timings=load_rows(content["timings"], TimingRow),
         resumed_at=content["resumed_at"],
     )
+    return state, Weights(content["model"], content["optimizer"], content["stale"])
 
 
 class _HashingWriter:
@@ -147,13 +153,13 @@ class _HashingWriter:
         self._file.flush()
 
 
-def _plain(spec_sha256: str, state: RunState) -> dict[str, Any]:
+def _plain(spec_sha256: str, state: RunState, weights: Weights) -> dict[str, Any]:
     return {
         "spec_sha256": spec_sha256,
         "update": state.update,
-        "model": dict(state.model),
-        "optimizer": dict(state.optimizer),
-        "stale": None if state.stale is None else dict(state.stale),
+        "model": dict(weights.model),
+        "optimizer": dict(weights.optimizer),
+        "stale": None if weights.stale is None else dict(weights.stale),
         "episodes": dump_rows(state.episodes),
         "updates": dump_rows(state.updates),
         "timings": dump_rows(state.timings),

@@ -62,6 +62,7 @@ class Inputs(BaseModel):
 
     data: dict[str, str]
     panels: dict[str, PanelRecord]
+    subsets: list[str]
     policy: PolicyRecord
 
 
@@ -82,6 +83,7 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     data: dict[str, str]
     panels: dict[str, PanelRecord]
+    subsets: list[str]
     grammar: str | None
     device: str
     threads: int
@@ -113,6 +115,7 @@ class Manifest(BaseModel):
             versions=versions(),
             data=inputs.data,
             panels=inputs.panels,
+            subsets=inputs.subsets,
             grammar=inputs.data.get("grammar"),
             device=determinism["device"],
             threads=determinism["threads"],
@@ -123,7 +126,7 @@ class Manifest(BaseModel):
     @property
     def inputs(self) -> Inputs:
         """What the run started from."""
-        return Inputs(data=self.data, panels=self.panels, policy=self.policy)
+        return Inputs(data=self.data, panels=self.panels, subsets=self.subsets, policy=self.policy)
 
     def write(self, folder: Path) -> None:
         """Write it to the run's folder, atomically."""

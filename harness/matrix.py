@@ -56,13 +56,13 @@ class _Ended:
     error: str
 
 
-def cells_of(study: Path, specs: Sequence[RunSpec]) -> list[Cell]:
-    """One cell a spec.
+def cells_of(study: Path, specs: Sequence[RunSpec], *, copy: bool = False) -> list[Cell]:
+    """One cell a spec; `copy` makes replicates beside the originals.
 
     Raises:
         UserError: two specs share a cell's name.
     """
-    cells = [Cell(study, spec) for spec in specs]
+    cells = [Cell(study, spec, copy) for spec in specs]
     names = [cell.name for cell in cells]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:

@@ -1,0 +1,80 @@
+"""The commands together, and how they end: 0 done, 2 bad input, 130 interrupted.
+
+Commands import what they run when they run: `--help` needs neither torch nor data.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from harness.cli import inspect, study, work
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+# typer bundles its own click; the base of its usage errors has no public name.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="stepcredit",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Train agents with step-level credit assignment under identical seeds, and report what the seeds say.\n\n"
+    "Start with `stepcredit demo` (minutes) or `stepcredit reproduce` (the whole default study). Every run is a "
+    "folder with a manifest; the same command again does only what is missing.",
+)
+app.command()(study.reproduce)
+app.command()(study.train)
+app.command()(study.demo)
+app.command()(study.paper)
+app.command()(work.evaluate)
+app.command()(work.bench)
+app.command()(work.warmstart)
+app.command()(inspect.runs)
+app.command()(inspect.methods)
+app.command()(inspect.panel)
+app.command()(inspect.doctor)
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command and say how it ended."""
+    try:
+        return app(arguments, standalone_mode=False) or 0
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        return INTERRUPTED
+    except _UsageError as error:
+        print(f"stepcredit: {_sentence(error)}; see --help", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ValueError as error:
+        if not _is_bad_input(error):
+            raise
+        print(f"stepcredit: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _sentence(error: Exception) -> str:
+    return str(getattr(error, "format_message", error.__str__)()).strip().rstrip(".").replace("\n", " ")
+
+
+def _is_bad_input(error: ValueError) -> bool:
+    from envs.contract import EnvError
+    from harness.errors import UserError
+    from methods.contract import MethodError
+    from paper.errors import PaperError
+
+    return isinstance(error, (UserError, EnvError, MethodError, PaperError))

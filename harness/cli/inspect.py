@@ -1,0 +1,57 @@
+"""Commands that list: runs, methods, panel, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import options
+
+
+def runs(
+    root: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder of a study, or of several.")] = Path(
+        "results"
+    ),
+    as_json: options.Json = False,
+) -> None:
+    """List runs: how far each is, and how it did on the held-out panel before and after training."""
+    from harness.cli.display import print_table
+    from harness.listing import run_listing
+
+    print_table(run_listing(root), as_json)
+
+
+def methods(as_json: options.Json = False) -> None:
+    """List the registered methods, their papers, traits and options."""
+    from harness.cli.display import print_table
+    from harness.listing import method_listing
+
+    print_table(method_listing(), as_json)
+
+
+def panel(
+    benchmark: Annotated[str, typer.Argument(help="Benchmark.")] = "alfworld",
+    suite: Annotated[str, typer.Option("--suite", help="mini, full or real.")] = "mini",
+    split: Annotated[str, typer.Option("--split", help="train, valid_seen or valid_unseen.")] = "valid_unseen",
+    size: Annotated[int | None, typer.Option("--size", min=1, help="Tasks; default: the whole split.")] = None,
+    panel_seed: Annotated[int, typer.Option("--panel-seed", help="Which sub-panel of that size.")] = 0,
+    as_json: options.Json = False,
+) -> None:
+    """A canonical panel: its tasks, sorted, each once, and the hash over their ids and contents."""
+    from harness.cli.display import print_panel
+    from harness.listing import panel_listing
+
+    print_panel(panel_listing(benchmark, suite, split, size, panel_seed), as_json)
+
+
+def doctor(as_json: options.Json = False) -> None:
+    """Check versions, memory, data, the policy's weights and write permission; exit code 1 if something is wrong."""
+    from harness.cli.display import print_doctor
+    from harness.doctor import examine
+
+    findings = examine(Path.cwd())
+    print_doctor(findings, as_json)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[str, typer.Option("--model", help="Policy preset: tiny, qwen3-1.7b, qwen2.5-3b, qwen2.5-7b.")]
+Benchmark = Annotated[str, typer.Option("--benchmark", help="Benchmark.")]
+Suite = Annotated[
+    str | None, typer.Option("--suite", help="Variant of the benchmark: mini, full, real. Default: the model's.")
+]
+Methods = Annotated[list[str] | None, typer.Option("--method", help="Method; repeat for several.")]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="Run seed; repeat for several.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A setting of the run, such as updates=50, rollout.tasks=8, optim.lr=1e-3 or "
+        "method_options.alpha_clip=0.1; repeat for several. An unknown name lists them all.",
+    ),
+]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Runs at a time, each in its own process.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="torch threads a run; part of a run's identity.")]
+Device = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, or auto: cuda for presets from the hub where there is a GPU.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as results/reproduce/<cell>.")]

@@ -1,0 +1,49 @@
+"""Commands that work on single things: evaluate a run, bench, warm start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import options
+
+
+def evaluate(
+    run: options.RunFolder,
+    suite: Annotated[str | None, typer.Option("--suite", help="Default: the run's own.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Default: the run's own.")] = None,
+    size: Annotated[int | None, typer.Option("--size", min=1, help="Tasks; default: the whole split.")] = None,
+    panel_seed: Annotated[int, typer.Option("--panel-seed", help="Which sub-panel of that size.")] = 0,
+    temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, help="Default: the run's.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")] = 0,
+    checkpoint: Annotated[int | None, typer.Option("--checkpoint", help="Update; default: the last.")] = None,
+    threads: options.Threads = 1,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Evaluate a run's checkpoint on any panel; episodes and a summary go to RUN/evals/."""
+    from harness.cli.display import print_evaluation
+    from harness.evals import Request, evaluate_run
+
+    request = Request(suite, split, size, panel_seed, temperature, seed, checkpoint)
+    print_evaluation(evaluate_run(run, request, threads, device), as_json)
+
+
+def bench(
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the numbers there as JSON.")] = None,
+) -> None:
+    """Rollout speed and log-probabilities against plain generate() with the full history, side by side."""
+    from harness import bench as benchmark
+
+    benchmark.main(out)
+
+
+def warmstart(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the policy.")] = Path("harness/policies/tiny"),
+) -> None:
+    """Make the embedded policy again: clone the searching expert on generated games. Takes hours."""
+    from harness.warmstart import build
+
+    build.main(out)

@@ -1,0 +1,128 @@
+"""Evaluations of a run after the fact: any of its checkpoints, any panel, temperature and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envs import load_benchmark
+from envs.contract import Benchmark
+from harness import checkpoint, files, manifest, record
+from harness.determinism import switch_on
+from harness.device import resolve
+from harness.engine import TransformersEngine
+from harness.errors import UserError
+from harness.evaluate import Protocol, evaluate
+from harness.manifest import Manifest, PanelRecord
+from harness.parts import sub_panel
+from harness.policy import load_policy
+from harness.record import EpisodeRow
+
+FOLDER = "evals"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for. None takes the run's own setting, or the last checkpoint."""
+
+    suite: str | None = None
+    split: str | None = None
+    size: int | None = None
+    panel_seed: int = 0
+    temperature: float | None = None
+    seed: int = 0
+    checkpoint: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A request with everything settled."""
+
+    run: Manifest
+    source: Path
+    benchmark: Benchmark
+    protocol: Protocol
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What determines the episodes, machine and threads aside."""
+        return {
+            "cell": self.run.cell,
+            "spec_sha256": self.run.spec_sha256,
+            "update": checkpoint.update_of(self.source),
+            "checkpoint_sha256": files.sha256_of(self.source),
+            "suite": self.benchmark.suite,
+            "panel": PanelRecord.of(self.protocol.panel).model_dump(),
+            "temperature": self.protocol.temperature,
+            "seed": self.protocol.seed,
+        }
+
+    @property
+    def file_name(self) -> str:
+        """Says what is inside."""
+        panel, protocol = self.protocol.panel, self.protocol
+        what = f"{panel.suite}-{panel.split}-{panel.sha256[:8]}"
+        update = checkpoint.update_of(self.source)
+        return f"{what}-t{protocol.temperature:g}-s{protocol.seed}-u{update}.parquet"
+
+
+def evaluate_run(folder: Path, request: Request, threads: int, device: str) -> dict[str, Any]:
+    """Evaluate one checkpoint of a run; episodes and summary go to `folder`/evals.
+
+    Returns:
+        The summary. One that is there already is read, not made again.
+
+    Raises:
+        UserError: no run there, no such checkpoint, or a panel that is shorter than asked for.
+        EnvError: unknown suite or split.
+    """
+    job = _settle(folder, request)
+    path = folder / FOLDER / job.file_name
+    if path.with_suffix(".json").exists():
+        summary = files.read_json(path.with_suffix(".json"))
+        if job.identity.items() <= summary.items() and summary["sha256"] == files.sha256_of(path):
+            return summary
+    rows = _episodes(job, threads, resolve(device, job.run.spec.model))
+    files.make_folder(path.parent)
+    record.write_rows(path, rows, EpisodeRow)
+    summary = job.identity | _outcome(rows, job.benchmark) | {"file": str(path), "sha256": files.sha256_of(path)}
+    files.write_json(path.with_suffix(".json"), summary)
+    return summary
+
+
+def _settle(folder: Path, request: Request) -> _Job:
+    run = manifest.read(folder)
+    if run is None:
+        raise UserError(f"{folder} holds no run (it has no {manifest.NAME}); `stepcredit runs` lists runs")
+    spec = run.spec
+    benchmark = load_benchmark(spec.benchmark, request.suite or spec.suite)
+    split = benchmark.panel(request.split or spec.evaluation.split)
+    panel = sub_panel(split, request.size, request.panel_seed)
+    temperature = spec.evaluation.temperature if request.temperature is None else request.temperature
+    source = checkpoint.find(folder, request.checkpoint)
+    return _Job(run, source, benchmark, Protocol(panel, temperature, request.seed))
+
+
+def _episodes(job: _Job, threads: int, device: str) -> list[EpisodeRow]:
+    switch_on(threads, device)
+    spec = job.run.spec
+    policy = load_policy(spec.model, device)
+    state, weights = checkpoint.load(job.source, job.run.spec_sha256)
+    policy.model.load_state_dict(weights.model)
+    groups = evaluate(policy, TransformersEngine(policy.model), job.benchmark, spec.rollout, job.protocol)
+    split = job.protocol.panel.split
+    return record.episode_rows(groups, phase="eval", update=state.update, split=split, seed=spec.seed)
+
+
+def _outcome(rows: Sequence[EpisodeRow], benchmark: Benchmark) -> dict[str, Any]:
+    by_subset = {name: [row.success for row in rows if row.subset == name] for name in benchmark.subsets}
+    turns = sum(row.turns for row in rows)
+    return {
+        "success": sum(row.success for row in rows) / len(rows),
+        "invalid_rate": sum(row.invalid_actions for row in rows) / max(turns, 1),
+        "subsets": {
+            name: {"success": sum(wins) / len(wins), "episodes": len(wins)} for name, wins in by_subset.items() if wins
+        },
+    }

@@ -1,0 +1,85 @@
+"""What an update works with: live, stale and reference weights, the optimiser, the engine and the rescorer."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+from torch.optim import AdamW
+from transformers import PreTrainedModel
+
+from harness.checkpoint import Weights
+from harness.engine import TransformersEngine
+from harness.parts import Parts
+from harness.policy import Policy
+from harness.rescore import ModelRescorer
+from harness.spec import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """The objects of one run whose state training changes.
+
+    Attributes:
+        policy: the live policy.
+        stale: an earlier copy of it, for methods whose teacher lags; None for the others.
+        stale_refresh: updates between its refreshes; None with `stale`.
+        reference: the policy the run started from; None where the objective has no KL term.
+    """
+
+    policy: Policy
+    stale: PreTrainedModel | None
+    stale_refresh: int | None
+    reference: PreTrainedModel | None
+    optimizer: AdamW
+    engine: TransformersEngine
+    rescorer: ModelRescorer
+
+    @classmethod
+    def of(cls, spec: RunSpec, parts: Parts) -> Learner:
+        """The learner before its first update."""
+        policy, refresh = parts.policy, parts.method.stale_refresh
+        stale = None if refresh is None else _frozen_copy(policy.model)
+        settings = spec.optim
+        optimizer = AdamW(
+            policy.model.parameters(),
+            lr=settings.lr,
+            betas=(settings.beta1, settings.beta2),
+            weight_decay=settings.weight_decay,
+            foreach=False,
+        )
+        return cls(
+            policy=policy,
+            stale=stale,
+            stale_refresh=refresh,
+            reference=_frozen_copy(policy.model) if spec.objective.kl > 0 else None,
+            optimizer=optimizer,
+            engine=TransformersEngine(policy.model),
+            rescorer=ModelRescorer(policy, stale, spec.optim.token_budget),
+        )
+
+    def refresh_stale(self, update: int) -> None:
+        """Copy the live weights into the stale policy, if it is time."""
+        if self.stale is not None and self.stale_refresh is not None and update % self.stale_refresh == 0:
+            self.stale.load_state_dict(self.policy.model.state_dict())
+
+    def weights(self) -> Weights:
+        """The weights as they are now, without a copy."""
+        return Weights(
+            model=self.policy.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            stale=None if self.stale is None else self.stale.state_dict(),
+        )
+
+    def load(self, weights: Weights) -> None:
+        """Take over saved weights."""
+        self.policy.model.load_state_dict(weights.model)
+        self.optimizer.load_state_dict(dict(weights.optimizer))
+        if self.stale is not None and weights.stale is not None:
+            self.stale.load_state_dict(weights.stale)
+
+
+def _frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
+    copy = deepcopy(model).eval()
+    copy.requires_grad_(False)
+    return copy

@@ -1,0 +1,90 @@
+"""What the listing commands list, as plain records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from methods.registry import registered
+
+from envs import load_benchmark
+from harness import cell, checkpoint, manifest, record
+from harness.manifest import Manifest, Status
+from harness.parts import sub_panel
+from harness.record import EpisodeRow
+
+
+def run_listing(root: Path) -> list[dict[str, Any]]:
+    """One record a run below `root`.
+
+    Raises:
+        UserError: no such folder, or a damaged manifest or result file.
+    """
+    return [_run(folder, found) for folder in cell.discover(root) if (found := manifest.read(folder)) is not None]
+
+
+def _run(folder: Path, found: Manifest) -> dict[str, Any]:
+    complete = found.status is Status.COMPLETE
+    kept = checkpoint.available(folder)
+    reached = found.spec.updates if complete else checkpoint.update_of(kept[-1]) if kept else 0
+    before, after = _success(folder) if complete else (None, None)
+    return {
+        "run": str(folder),
+        "status": str(found.status),
+        "updates": f"{reached}/{found.spec.updates}",
+        "before": before,
+        "after": after,
+        "minutes": round(found.wall_s / 60, 1) if complete else None,
+        "spec": found.spec_sha256[:12],
+        "weights": (found.final_weights_sha256 or "")[:12] or None,
+    }
+
+
+def _success(folder: Path) -> tuple[float | None, float | None]:
+    """Held-out success at the first and the last evaluation."""
+    rows = [row for row in record.read_rows(folder / cell.EPISODES, EpisodeRow) if row.phase == "eval"]
+    if not rows:
+        return None, None
+    first, last = min(row.update for row in rows), max(row.update for row in rows)
+    return _mean(rows, first), _mean(rows, last)
+
+
+def _mean(rows: list[EpisodeRow], update: int) -> float:
+    wins = [row.success for row in rows if row.update == update]
+    return round(sum(wins) / len(wins), 4)
+
+
+def method_listing() -> list[dict[str, Any]]:
+    """One record a registered method."""
+    return [
+        {
+            "method": name,
+            "paper": method.paper,
+            "traits": [trait for trait, holds in _traits(method).items() if holds],
+            "options": method.Config().model_dump(mode="json"),
+        }
+        for name, method in registered().items()
+    ]
+
+
+def panel_listing(benchmark: str, suite: str, split: str, size: int | None, panel_seed: int) -> Mapping[str, Any]:
+    """A panel's identity, its counts by subset, and its tasks.
+
+    Raises:
+        UserError: fewer tasks than asked for.
+        EnvError: unknown benchmark, suite or split, or unusable data.
+    """
+    source = load_benchmark(benchmark, suite)
+    panel = sub_panel(source.panel(split), size, panel_seed)
+    counts = Counter(task.subset for task in panel.tasks)
+    return {
+        "benchmark": benchmark,
+        "suite": suite,
+        "split": split,
+        "size": len(panel.tasks),
+        "sha256": panel.sha256,
+        "subsets": {subset: counts[subset] for subset in source.subsets if counts[subset]},
+        "tasks": [{"id": task.id, "subset": task.subset, "sha256": task.content_sha256} for task in panel.tasks],
+    }

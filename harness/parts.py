@@ -1,0 +1,115 @@
+"""A run's parts: policy, benchmark, method and panels, found by the names in its spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from methods.registry import build
+
+from envs import load_benchmark
+from envs.contract import Benchmark
+from envs.panel import Panel
+from harness.errors import UserError
+from harness.manifest import Inputs, PanelRecord, PolicyRecord
+from harness.policy import Policy, load_policy, weights_sha256
+from harness.spec import EvalSpec, RunSpec
+from methods.contract import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a run is made of."""
+
+    policy: Policy
+    benchmark: Benchmark
+    method: Method
+    train_panel: Panel
+    eval_panel: Panel
+
+    @property
+    def inputs(self) -> Inputs:
+        """Identity of the weights and data; to be read before training changes the weights."""
+        return record_inputs(self.policy, self.benchmark, self.train_panel, self.eval_panel)
+
+
+def assemble(spec: RunSpec, device: str) -> Parts:
+    """Load everything that the spec names.
+
+    Raises:
+        UserError: unknown or damaged policy, or more tasks an update than the split has.
+        EnvError: unknown benchmark, suite or split, or unusable data.
+        MethodError: unknown method or option.
+    """
+    benchmark = load_benchmark(spec.benchmark, spec.suite)
+    train_panel = benchmark.panel(spec.train_split)
+    if spec.rollout.tasks > len(train_panel.tasks):
+        raise UserError(
+            f"rollout.tasks is {spec.rollout.tasks}, but split {spec.train_split} of {spec.benchmark}/{spec.suite} has "
+            f"{len(train_panel.tasks)} tasks; ask for at most as many"
+        )
+    method = build(spec.method, spec.method_options)
+    return Parts(load_policy(spec.model, device), benchmark, method, train_panel, eval_panel(spec, benchmark))
+
+
+def eval_panel(spec: RunSpec, benchmark: Benchmark) -> Panel:
+    """The fixed held-out panel that the run is evaluated on.
+
+    Raises:
+        UserError: the split has fewer tasks than asked for.
+    """
+    return sub_panel(benchmark.panel(spec.evaluation.split), spec.evaluation.size, spec.evaluation.panel_seed)
+
+
+def sub_panel(panel: Panel, size: int | None, seed: int) -> Panel:
+    """The whole panel, or its seeded prefix of `size` tasks.
+
+    Raises:
+        UserError: the panel is shorter than that, or `size` is not positive.
+    """
+    if size is None:
+        return panel
+    if not 1 <= size <= len(panel.tasks):
+        raise UserError(
+            f"panel size {size} is out of range: split {panel.split} of {panel.benchmark}/{panel.suite} has "
+            f"{len(panel.tasks)} tasks"
+        )
+    return panel.prefix(size, seed)
+
+
+def record_inputs(policy: Policy, benchmark: Benchmark, train_panel: Panel, eval_panel: Panel) -> Inputs:
+    """Identity of weights and data as they are now."""
+    return Inputs(
+        data=dict(benchmark.provenance()),
+        panels={"train": PanelRecord.of(train_panel), "eval": PanelRecord.of(eval_panel)},
+        subsets=list(benchmark.subsets),
+        policy=PolicyRecord(
+            preset=policy.preset,
+            parameters=policy.parameters,
+            weights_sha256=weights_sha256(policy.model),
+            provenance=policy.provenance,
+        ),
+    )
+
+
+def inputs_of(spec: RunSpec) -> Inputs:
+    """The weights and data that the spec starts from now; the same for all methods and seeds."""
+    return _inputs(spec.model, spec.benchmark, spec.suite, spec.train_split, spec.evaluation)
+
+
+@lru_cache(maxsize=8)
+def _inputs(model: str, benchmark: str, suite: str, train_split: str, evaluation: EvalSpec) -> Inputs:
+    spec = RunSpec(model=model, benchmark=benchmark, suite=suite, train_split=train_split, evaluation=evaluation)
+    tasks = load_benchmark(benchmark, suite)
+    return record_inputs(load_policy(model), tasks, tasks.panel(train_split), eval_panel(spec, tasks))
+
+
+def evaluation_updates(spec: RunSpec) -> list[int]:
+    """After how many updates the run is evaluated: 0, every so many, and the last."""
+    return sorted({*range(0, spec.updates + 1, spec.evaluation.every), spec.updates})
+
+
+def episodes_of(spec: RunSpec, eval_tasks: int) -> int:
+    """Episodes of the whole run, training and evaluation."""
+    trained = spec.updates * spec.rollout.tasks * spec.rollout.group
+    return trained + len(evaluation_updates(spec)) * eval_tasks

@@ -1,0 +1,176 @@
+"""One run, read from top to bottom: panel -> rollout -> credit -> objective -> record, update after update.
+
+Every draw has a named seed, so a run that is killed anywhere continues from its last checkpoint to the same bits.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from time import perf_counter
+
+from envs.panel import Panel, Task
+from harness import checkpoint, files, manifest, record
+from harness.cell import EPISODES, TIMINGS, UPDATES, Cell
+from harness.checkpoint import RunState
+from harness.determinism import Determinism
+from harness.evaluate import Protocol, evaluate
+from harness.learner import Learner
+from harness.manifest import Manifest, Status
+from harness.objective import update_policy
+from harness.parts import Parts, episodes_of, evaluation_updates
+from harness.policy import weights_sha256
+from harness.progress import Report, Reporter
+from harness.record import EpisodeRow, TimingRow, UpdateRow
+from harness.rollout import rollout
+from harness.seeds import seed_for
+from harness.spec import RunSpec
+
+
+def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> None:
+    """Run the cell to its end, from its last checkpoint if it has one.
+
+    Raises:
+        UserError: the folder is another run's or in use, a checkpoint is damaged, or a file cannot be written.
+    """
+    spec = cell.spec
+    files.make_folder(cell.folder)
+    with files.exclusive(cell.folder):
+        files.remove_leftovers(cell.folder)
+        begun = _enter(cell, parts, switches)
+        learner = Learner.of(spec, parts)
+        state = _resume(cell, learner)
+        while True:
+            report(_progress(cell, parts, state))
+            if state.update in evaluation_updates(spec) and state.evaluated < state.update:
+                _evaluate(spec, parts, learner, state)
+                _save(cell, learner, state)
+            if state.update == spec.updates:
+                break
+            _update(spec, parts, learner, state)
+            if state.update % spec.checkpoint_every == 0 and state.update not in evaluation_updates(spec):
+                _save(cell, learner, state)
+        report(_progress(cell, parts, state))
+        _finish(cell, begun, learner, state)
+
+
+def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> None:
+    """One update of the policy, and its rows."""
+    update, seconds = state.update, _Seconds()
+    tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
+    with seconds.of("rollout_s"):
+        groups = rollout(parts.policy, learner.engine, parts.benchmark.make, tasks, spec.rollout, spec.seed, update)
+    with seconds.of("credit_s"):
+        learner.refresh_stale(update)
+        credits = [parts.method.credit(group, learner.rescorer, update) for group in groups]
+    with seconds.of("update_s"):
+        stats = update_policy(learner, groups, credits, spec)
+    state.episodes += record.episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
+    state.updates.append(record.update_row(groups, credits, stats, update=update, seed=spec.seed))
+    state.update += 1
+    state.timings.append(seconds.row(state.update))
+
+
+def tasks_of_update(panel: Panel, count: int, run_seed: int, update: int) -> Sequence[Task]:
+    """The update's tasks, the same for every method: each epoch walks its own seeded permutation of the panel.
+
+    The tail of an epoch that does not fill an update is left out, so that no update meets a task twice.
+    """
+    epoch, index = divmod(update, len(panel.tasks) // count)
+    order = panel.permuted(seed_for("epoch", run_seed, epoch))
+    return order[index * count : (index + 1) * count]
+
+
+def _evaluate(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> None:
+    """One episode on each task of the held-out panel, and its rows."""
+    protocol = Protocol(parts.eval_panel, spec.evaluation.temperature, spec.evaluation.seed)
+    seconds = _Seconds()
+    with seconds.of("eval_s"):
+        groups = evaluate(parts.policy, learner.engine, parts.benchmark, spec.rollout, protocol)
+    state.episodes += record.episode_rows(
+        groups, phase="eval", update=state.update, split=spec.evaluation.split, seed=spec.seed
+    )
+    if state.timings and state.timings[-1].update == state.update:
+        state.timings[-1] = replace(state.timings[-1], eval_s=seconds.row(state.update).eval_s)
+    else:
+        state.timings.append(seconds.row(state.update))
+
+
+def _enter(cell: Cell, parts: Parts, switches: Determinism) -> Manifest:
+    """Write the manifest of a run that begins; check that of a run that continues."""
+    now = Manifest.begin(cell.name, cell.replicate_of, cell.spec, parts.inputs, switches.dump())
+    found = manifest.read(cell.folder)
+    if found is None:
+        now.write(cell.folder)
+        return now
+    manifest.require_same_spec(found, cell.spec, cell.folder)
+    manifest.require_same_inputs(found, parts.inputs, cell.folder)
+    manifest.require_same_platform(found, now, cell.folder)
+    return found
+
+
+def _resume(cell: Cell, learner: Learner) -> RunState:
+    """The state of the last checkpoint, its weights loaded; or a fresh one."""
+    if not checkpoint.available(cell.folder):
+        return RunState()
+    state, weights = checkpoint.load(checkpoint.find(cell.folder), cell.spec.sha256)
+    learner.load(weights)
+    state.resumed_at.append(state.update)
+    return state
+
+
+def _save(cell: Cell, learner: Learner, state: RunState) -> None:
+    checkpoint.save(cell.folder, cell.spec.sha256, state, learner.weights())
+
+
+def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> None:
+    """Write the result files, then the manifest that vouches for them."""
+    record.write_rows(cell.folder / EPISODES, state.episodes, EpisodeRow)
+    record.write_rows(cell.folder / UPDATES, state.updates, UpdateRow)
+    record.write_rows(cell.folder / TIMINGS, state.timings, TimingRow)
+    done = {
+        "status": Status.COMPLETE,
+        "update0_rollouts_sha256": state.updates[0].rollouts_sha256 if state.updates else None,
+        "final_weights_sha256": weights_sha256(learner.policy.model),
+        "files": {name: files.sha256_of(cell.folder / name) for name in (EPISODES, UPDATES, TIMINGS)},
+        "wall_s": round(sum(row.rollout_s + row.credit_s + row.update_s + row.eval_s for row in state.timings), 1),
+        "peak_rss_mb": _peak_rss_mb(),
+        "resumed_at": state.resumed_at,
+    }
+    begun.model_copy(update=done).write(cell.folder)
+
+
+def _progress(cell: Cell, parts: Parts, state: RunState) -> Report:
+    """How far the run is, in episodes, and the training success of its last update."""
+    total = episodes_of(cell.spec, len(parts.eval_panel.tasks))
+    note = f"update {state.update}/{cell.spec.updates}"
+    if state.updates:
+        note += f", success {state.updates[-1].success:.0%}"
+    return Report(cell.name, len(state.episodes), total, note)
+
+
+def _peak_rss_mb() -> float:
+    """Peak memory of this process; the kernel counts in KiB, on macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+class _Seconds:
+    """Wall time by part of an update."""
+
+    def __init__(self) -> None:
+        self._parts = dict.fromkeys(("rollout_s", "credit_s", "update_s", "eval_s"), 0.0)
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Time a block."""
+        start = perf_counter()
+        yield
+        self._parts[part] += perf_counter() - start
+
+    def row(self, update: int) -> TimingRow:
+        """The row after `update` updates."""
+        return TimingRow(update=update, **self._parts)
