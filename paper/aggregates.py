@@ -1,0 +1,143 @@
+"""A study -> the estimates that tables, figures and text share, each computed in one place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from paper.results import BASELINE, Run, Study
+from paper.statistics import Estimate, mean, paired_difference, student_t, success_rate
+
+ALL = "All"
+
+Select = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One update of a curve: mean over seeds, and a 95% interval where there are seeds or tasks to take it over."""
+
+    update: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def subset_columns(study: Study) -> tuple[str, ...]:
+    """Columns of the per-subset tables: the subsets, then all episodes together."""
+    return (*study.subsets, ALL)
+
+
+def final_success(study: Study, method: str, subset: str = ALL) -> Estimate | None:
+    """Success after the last update; None where nothing was evaluated."""
+    return success_rate(_of_subset(_final(study, method), subset))
+
+
+def initial_evaluations(study: Study) -> pd.DataFrame:
+    """The distinct evaluations before training, numbered in `seed`.
+
+    All runs start from one policy and evaluate it with one seed, so their episodes are the same ones: counted
+    once, not once a run, or the interval would shrink with every run that is added.
+    """
+    distinct: dict[tuple[str, ...], pd.DataFrame] = {}
+    for run in study.runs:
+        rows = run.evaluation(0).sort_values("task_id")
+        if not rows.empty:
+            distinct.setdefault(tuple(rows["rollout_sha256"]), rows)
+    frames = [rows.assign(seed=number) for number, (_, rows) in enumerate(sorted(distinct.items()))]
+    return pd.concat(frames, ignore_index=True) if frames else study.runs[0].evaluation(0)
+
+
+def initial_success(study: Study, subset: str = ALL) -> Estimate | None:
+    """Success before training."""
+    return success_rate(_of_subset(initial_evaluations(study), subset))
+
+
+def difference_to_baseline(study: Study, method: str, subset: str = ALL) -> Estimate | None:
+    """Final success minus GRPO's, same seed and same task; None without GRPO or without a common seed."""
+    baseline = _of_subset(_final(study, BASELINE), subset)
+    return paired_difference(_of_subset(_final(study, method), subset), baseline)
+
+
+def learning(study: Study, method: str, subset: str = ALL) -> Estimate | None:
+    """Success after training minus before, same seed and same task."""
+    before = _of_subset(_evaluated(study, method, 0), subset)
+    return paired_difference(_of_subset(_final(study, method), subset), before)
+
+
+def rivals(study: Study) -> tuple[str, ...]:
+    """Methods that can be paired with GRPO; none if GRPO was not run."""
+    return tuple(m for m in study.methods if m != BASELINE) if BASELINE in study.methods else ()
+
+
+def evaluation_curve(study: Study, method: str) -> list[Point]:
+    """Held-out success at every update that was evaluated."""
+    frame = _concat([run.evaluations for run in study.of(method)])
+    points = []
+    for update in sorted(int(value) for value in frame["update"].unique()):
+        estimate = success_rate(frame[frame["update"] == update])
+        if estimate is not None:
+            points.append(Point(update, estimate.mean, estimate.low, estimate.high))
+    return points
+
+
+def training_curve(study: Study, method: str, window: int = 1) -> list[Point]:
+    """Success of the trajectories that each update was computed from, each seed's mean over `window` updates."""
+    return _curve(study, method, _training_success, window)
+
+
+def diagnostic_curve(study: Study, method: str, name: str, window: int = 1) -> list[Point]:
+    """`invalid_rate` (invalid actions a turn), `mixed_groups` (share of groups), or a column of updates.parquet."""
+    extractors = {"invalid_rate": _invalid_rate, "mixed_groups": _mixed_share}
+    return _curve(study, method, extractors.get(name, lambda run: run.updates.set_index("update")[name]), window)
+
+
+def _curve(study: Study, method: str, series: Callable[[Run], pd.Series[float]], window: int) -> list[Point]:
+    """Each seed is smoothed first, so that the interval over seeds belongs to the line that is drawn."""
+    frame = pd.concat([series(run) for run in study.of(method)], axis=1).sort_index()
+    return list(_points(frame.rolling(window, center=True, min_periods=1).mean()))
+
+
+def _points(frame: pd.DataFrame) -> Iterator[Point]:
+    for update, row in zip(frame.index, frame.to_numpy(dtype=float), strict=True):
+        values = [float(value) for value in row if math.isfinite(value)]
+        if not values:
+            continue
+        low, high = student_t(values) if len(values) > 1 else (None, None)
+        yield Point(int(update), mean(values), low, high)
+
+
+def _training_success(run: Run) -> pd.Series[float]:
+    groups = run.training.groupby("update")["success"]
+    return groups.sum().astype(float) / groups.count()
+
+
+def _invalid_rate(run: Run) -> pd.Series[float]:
+    sums = run.training.groupby("update")[["invalid_actions", "turns"]].sum()
+    return sums["invalid_actions"] / sums["turns"]
+
+
+def _mixed_share(run: Run) -> pd.Series[float]:
+    updates = run.updates.set_index("update")
+    return updates["mixed_groups"] / updates["groups"]
+
+
+def _final(study: Study, method: str) -> pd.DataFrame:
+    return _evaluated(study, method, study.updates)
+
+
+def _evaluated(study: Study, method: str, update: int) -> pd.DataFrame:
+    return _concat([run.evaluation(update) for run in study.of(method)])
+
+
+def _concat(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    if not frames:
+        return pd.DataFrame(columns=["seed", "task_id", "subset", "success"])
+    return pd.concat(frames, ignore_index=True)
+
+
+def _of_subset(episodes: pd.DataFrame, subset: str) -> pd.DataFrame:
+    return episodes if subset == ALL else episodes[episodes["subset"] == subset]

@@ -1,0 +1,34 @@
+"""From a study's folder to everything that is printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from paper.document import pdf
+from paper.figures import render
+from paper.files import write_atomic
+from paper.render import comma_separated, latex, markdown
+from paper.report import markdown_report, report_of
+from paper.results import load_study
+
+
+def build(study: Path, out: Path) -> list[Path]:
+    """Write tables, figures, REPORT.md and paper.pdf under `out`, and return their paths.
+
+    Equal results give equal bytes. Each file is written whole or not at all.
+
+    Raises:
+        PaperError: the study cannot be shown as it is, or `out` cannot be written.
+    """
+    loaded = load_study(study)
+    report = report_of(loaded)
+    written = []
+    for table in report.tables:
+        for suffix, form in (("md", markdown), ("tex", latex), ("csv", comma_separated)):
+            written.append(write_atomic(out / "tables" / f"{table.name}.{suffix}", form(table)))
+    for plot in report.plots:
+        for kind, content in render(plot, loaded).items():
+            written.append(write_atomic(out / "figures" / f"{plot.name}.{kind}", content))
+    written.append(write_atomic(out / "REPORT.md", markdown_report(report)))
+    written.append(write_atomic(out / "paper.pdf", pdf(report, out)))
+    return written

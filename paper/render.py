@@ -1,0 +1,213 @@
+"""Tables as Markdown, LaTeX and CSV, and as the plain data that the Typst template lays out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from paper.statistics import Estimate
+from paper.tables import Cell, Digest, Score, Table
+
+DASH = "—"
+DIGITS = 10
+SCORE_PARTS = ("low", "high", "unit", "seeds", "n")
+_LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "≤": r"$\leq$",
+    "×": r"$\times$",
+    "—": "---",
+    "→": r"$\rightarrow$",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A score in points with one decimal. A symmetric interval has one half-width, Wilson's two."""
+
+    mean: str
+    half: str | None
+    above: str
+    below: str
+    n: int
+
+
+def printed(score: Score) -> Printed:
+    """The digits of a score."""
+    estimate = score.estimate
+    above, below = points(estimate.high - estimate.mean), points(estimate.mean - estimate.low)
+    mean = points(estimate.mean, signed=score.signed)
+    return Printed(mean, above if estimate.symmetric else None, above, below, estimate.n)
+
+
+def points(fraction: float, *, signed: bool = False) -> str:
+    """A fraction in percent or points: one decimal, a true minus sign, never minus zero."""
+    text = f"{abs(100 * fraction):.1f}"
+    if float(text) == 0:
+        return text
+    sign = "−" if fraction < 0 else "+" if signed else ""
+    return sign + text
+
+
+def rate_text(estimate: Estimate, *, signed: bool = False) -> str:
+    """An estimate in a line of text: 58.1 ± 4.2 (n=450)."""
+    digits = printed(Score(estimate, signed))
+    interval = f"± {digits.half}" if digits.half is not None else f"+{digits.above}/−{digits.below}"
+    return f"{digits.mean} {interval} (n={digits.n})"
+
+
+def markdown(table: Table) -> str:
+    """A GitHub table with its notes below."""
+    rows = [[_plain(cell).replace("|", r"\|") for cell in row] for row in table.rows]
+    marks = [":--" if index in _text_columns(table) else "--:" for index in range(len(table.header))]
+    lines = [_markdown_row(table.header), _markdown_row(marks), *(_markdown_row(row) for row in rows)]
+    notes = [f"<sub>{note}</sub>  " for note in table.notes]
+    return "\n".join([f"**{table.title}**", "", *lines, "", *notes]) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A booktabs table; needs the packages booktabs and threeparttable."""
+    align = "".join("l" if index in _text_columns(table) else "r" for index in range(len(table.header)))
+    body = [
+        _latex_row(_escape(name) for name in table.header),
+        r"\midrule",
+        *(_latex_row(_latex_cell(cell) for cell in row) for row in table.rows),
+    ]
+    notes = [rf"\item {_escape(note)}" for note in table.notes]
+    lines = [
+        r"\begin{table}[t]",
+        r"\centering",
+        r"\begin{threeparttable}",
+        rf"\caption{{{_escape(table.title)}}}",
+        rf"\label{{tab:{table.name}}}",
+        r"\small",
+        rf"\begin{{tabular}}{{{align}}}",
+        r"\toprule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\begin{tablenotes}\footnotesize",
+        *notes,
+        r"\end{tablenotes}",
+        r"\end{threeparttable}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """Machine-readable: fractions at full precision, whole hashes, six columns for a score."""
+    scores = _score_columns(table)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    header: list[str] = []
+    for index, name in enumerate(table.header):
+        header += [name, *(f"{name} {part}" for part in SCORE_PARTS)] if index in scores else [name]
+    writer.writerow(header)
+    for row in table.rows:
+        values: list[str] = []
+        for index, cell in enumerate(row):
+            values += _score_values(cell) if index in scores else [_raw(cell)]
+        writer.writerow(values)
+    return buffer.getvalue()
+
+
+def typst_data(table: Table) -> dict[str, object]:
+    """What `template.typ` needs to lay the table out."""
+    return {
+        "name": table.name,
+        "title": table.title,
+        "header": table.header,
+        "notes": table.notes,
+        "left": sorted(_text_columns(table)),
+        "rows": [[_typst_cell(cell) for cell in row] for row in table.rows],
+    }
+
+
+def _typst_cell(cell: Cell) -> dict[str, object]:
+    if isinstance(cell, Score):
+        digits = printed(cell)
+        return {
+            "kind": "score",
+            "mean": digits.mean,
+            "half": digits.half,
+            "above": digits.above,
+            "below": digits.below,
+            "n": str(digits.n),
+        }
+    if isinstance(cell, Digest):
+        return {"kind": "digest", "text": cell.hexdigest[:DIGITS]}
+    return {"kind": "text", "text": _plain(cell)}
+
+
+def _plain(cell: Cell) -> str:
+    if cell is None:
+        return DASH
+    if isinstance(cell, Score):
+        return rate_text(cell.estimate, signed=cell.signed)
+    if isinstance(cell, Digest):
+        return f"`{cell.hexdigest[:DIGITS]}`"
+    return str(cell)
+
+
+def _latex_cell(cell: Cell) -> str:
+    if isinstance(cell, Digest):
+        return rf"\texttt{{{cell.hexdigest[:DIGITS]}}}"
+    if not isinstance(cell, Score):
+        return _escape(_plain(cell))
+    digits = printed(cell)
+    mean = digits.mean.replace("−", "-")
+    interval = rf"\pm {digits.half}" if digits.half is not None else rf"^{{+{digits.above}}}_{{-{digits.below}}}"
+    return rf"${mean} {interval}$ {{\scriptsize ($n={digits.n}$)}}"
+
+
+def _raw(cell: Cell) -> str:
+    if isinstance(cell, Digest):
+        return cell.hexdigest
+    return "" if cell is None else str(cell)
+
+
+def _score_values(cell: Cell) -> list[str]:
+    if not isinstance(cell, Score):
+        return [""] * 6
+    estimate = cell.estimate
+    return [
+        repr(estimate.mean),
+        repr(estimate.low),
+        repr(estimate.high),
+        estimate.unit.value,
+        str(estimate.seeds),
+        str(estimate.n),
+    ]
+
+
+def _score_columns(table: Table) -> set[int]:
+    return {index for row in table.rows for index, cell in enumerate(row) if isinstance(cell, Score)}
+
+
+def _text_columns(table: Table) -> set[int]:
+    return {0} | {index for row in table.rows for index, cell in enumerate(row) if isinstance(cell, str | Digest)}
+
+
+def _markdown_row(cells: tuple[str, ...] | list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in text)

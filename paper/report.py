@@ -1,0 +1,215 @@
+"""What the report says: its sentences and protocol, generated from the numbers, for Markdown and PDF alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
+from paper.figures import Plot, all_plots
+from paper.render import markdown, rate_text
+from paper.results import BASELINE, Run, Study
+from paper.statistics import Estimate, Unit
+from paper.tables import Table, all_tables, display_name, same_start
+
+TITLE = "Step-level credit assignment under identical seeds"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole content, before any layout."""
+
+    title: str
+    subtitle: str
+    summary: tuple[str, ...]
+    protocol: tuple[tuple[str, str], ...]
+    tables: tuple[Table, ...]
+    plots: tuple[Plot, ...]
+    skipped: tuple[str, ...]
+    regenerate: tuple[tuple[str, str], ...]
+
+
+def report_of(study: Study) -> Report:
+    """Everything that the study's report says."""
+    spec = study.manifest.spec
+    seeds = len({run.spec.seed for run in study.runs})
+    return Report(
+        title=TITLE,
+        subtitle=f"{spec.benchmark}/{spec.suite} · policy {spec.model} · {_listed(map(display_name, study.methods))} · "
+        f"{_counted(seeds, 'seed')}",
+        summary=tuple(_summary(study)),
+        protocol=tuple(_protocol(study)),
+        tables=tuple(all_tables(study)),
+        plots=tuple(all_plots(study)),
+        skipped=tuple(f"{skipped.cell}: {skipped.reason}" for skipped in study.skipped),
+        regenerate=(
+            (
+                "make reproduce",
+                "trains what is missing, evaluates, builds this report and compares it with the reference",
+            ),
+            ("make paper", "builds this report again from the recorded episodes alone"),
+            (f"stepcredit paper results/{study.name}", "the same for one study"),
+        ),
+    )
+
+
+def markdown_report(report: Report) -> str:
+    """The report as one Markdown page, pictures and machine-readable tables linked by relative path."""
+    parts = [f"# {report.title}", f"*{report.subtitle}*", *report.summary]
+    provenance = [table for table in report.tables if table.name == "provenance"]
+    for table in report.tables:
+        if table not in provenance:
+            parts += [f"## {table.title}", _table_section(table)]
+    parts.append("## Figures")
+    parts += [f"![{plot.name}](figures/{plot.name}.png)\n\n*{plot.caption}*" for plot in report.plots]
+    parts += ["## Protocol", "| | |\n| :-- | :-- |\n" + "\n".join(f"| {k} | {v} |" for k, v in report.protocol)]
+    for table in provenance:
+        parts += [f"## {table.title}", _table_section(table)]
+    if report.skipped:
+        parts += ["## Left out", "Runs in no table or figure:", "\n".join(f"- {line}" for line in report.skipped)]
+    parts += ["## Make it again", "\n".join(f"- `{command}`: {effect}" for command, effect in report.regenerate)]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _table_section(table: Table) -> str:
+    links = f"[CSV](tables/{table.name}.csv) · [LaTeX](tables/{table.name}.tex)"
+    return f"{markdown(table)}\n{links}"
+
+
+def _summary(study: Study) -> Iterable[str]:
+    manifest, spec = study.manifest, study.manifest.spec
+    seeds = sorted({run.spec.seed for run in study.runs})
+    start = (
+        (
+            "All methods of a seed start from the same weights and draw the same rollouts at update 0, so whatever "
+            "differs later comes from credit assignment."
+        )
+        if same_start(study)
+        else ""
+    )
+    yield (
+        f"{_listed(map(display_name, study.methods))} trained the policy {spec.model}{_size(study)} on "
+        f"{spec.benchmark}/{spec.suite} games with {_counted(len(seeds), 'seed')}, "
+        f"{_counted(spec.updates, 'update')} of {spec.rollout.tasks * spec.rollout.group} trajectories each. {start}"
+    ).strip()
+    panel = manifest.panels.eval
+    before = initial_success(study)
+    after = [(method, final_success(study, method)) for method in study.methods]
+    sentences = [f"On the held-out panel of {panel.size} {panel.split} tasks, success"]
+    if before is not None:
+        sentences[0] += f" was {_percent(before)} before training and"
+    reached = _listed(f"{_percent(estimate)} with {display_name(method)}" for method, estimate in after if estimate)
+    yield f"{sentences[0]} is {reached or 'not measured'} after it."
+    changes = [(method, learning(study, method)) for method in study.methods]
+    yield from _sentence("Measured on the same seeds and tasks, training changed success by ", changes)
+    gaps = [(method, difference_to_baseline(study, method)) for method in rivals(study)]
+    yield from _sentence(f"Against {display_name(BASELINE)} on the same seeds and tasks, the difference is ", gaps)
+    yield _scope(final for _, final in after)
+
+
+def _sentence(start: str, estimates: Iterable[tuple[str, Estimate | None]]) -> Iterable[str]:
+    parts = [
+        f"{rate_text(estimate, signed=True)} points for {display_name(method)} ({_zero(estimate)})"
+        for method, estimate in estimates
+        if estimate is not None
+    ]
+    if parts:
+        yield f"{start}{_listed(parts)}."
+
+
+def _zero(estimate: Estimate) -> str:
+    if estimate.degenerate:
+        return "no spread to test"
+    return "the interval excludes zero" if estimate.excludes_zero else "the interval includes zero"
+
+
+def _scope(finals: Iterable[Estimate | None]) -> str:
+    units = {estimate.unit for estimate in finals if estimate is not None}
+    if Unit.SEEDS in units:
+        return (
+            "Intervals are 95%. After training they are taken over seeds and describe how much another training run "
+            "would differ on this panel; they do not cover other tasks, policies or settings."
+        )
+    return (
+        "Intervals are 95% over tasks: there is one seed, so nothing here says how much another training run would "
+        "differ."
+    )
+
+
+def _protocol(study: Study) -> Iterable[tuple[str, str]]:
+    manifest, spec = study.manifest, study.manifest.spec
+    train, held_out, rollout, evaluation = manifest.panels.train, manifest.panels.eval, spec.rollout, spec.evaluation
+    weights = manifest.policy.weights_sha256
+    yield "Policy", f"{spec.model}{_size(study)}" + (f", weights {weights[:10]}" if weights else "")
+    yield "Games", f"{spec.benchmark}/{spec.suite}, grammar {manifest.grammar or 'not recorded'}"
+    yield "Training panel", f"split {train.split}, {train.size} tasks, sha256 {train.sha256[:10]}"
+    yield "Held-out panel", f"split {held_out.split}, {held_out.size} tasks, sha256 {held_out.sha256[:10]}"
+    yield (
+        "Evaluation",
+        (
+            f"each task once; before the first update, every {evaluation.every} updates, after the last; "
+            f"temperature {evaluation.temperature:g}, seed {evaluation.seed} for every run"
+        ),
+    )
+    yield "Checkpoint", manifest.selection
+    yield "Seeds", "; ".join(_seeds_by_method(study))
+    yield (
+        "Training",
+        (
+            f"{_counted(spec.updates, 'update')} of {rollout.tasks} tasks × {rollout.group} trajectories, "
+            f"temperature {rollout.temperature:g}, AdamW with learning rate {spec.optim.lr:g}"
+        ),
+    )
+    yield (
+        "Limits",
+        (
+            f"{rollout.max_turns} turns an episode, {rollout.max_response_tokens} tokens a turn, "
+            f"{rollout.max_context_tokens} tokens of context"
+        ),
+    )
+    for method in study.methods:
+        options = study.of(method)[0].spec.method_options
+        if options:
+            yield display_name(method), ", ".join(f"{key} {value}" for key, value in sorted(options.items()))
+    yield (
+        "Machine",
+        _distinct(
+            study, lambda run: f"{run.manifest.device or 'unknown'}, {_counted(run.manifest.threads or 1, 'thread')}"
+        ),
+    )
+    yield "Software", _distinct(study, _software)
+
+
+def _seeds_by_method(study: Study) -> Iterable[str]:
+    seeds = {method: ", ".join(str(run.spec.seed) for run in study.of(method)) for method in study.methods}
+    if len(set(seeds.values())) == 1:
+        return [f"{next(iter(seeds.values()))} for every method"]
+    return [f"{display_name(method)} {values}" for method, values in seeds.items()]
+
+
+def _software(run: Run) -> str:
+    names = ("python", "torch", "transformers", "alfworld")
+    versions = [f"{name} {run.manifest.versions[name]}" for name in names if name in run.manifest.versions]
+    return ", ".join([f"stepcredit {run.manifest.stepcredit_version}", *versions])
+
+
+def _distinct(study: Study, value: Callable[[Run], str]) -> str:
+    return "; ".join(dict.fromkeys(value(run) for run in study.runs))
+
+
+def _size(study: Study) -> str:
+    parameters = study.manifest.policy.parameters
+    return f" ({parameters:,} parameters)" if parameters else ""
+
+
+def _percent(estimate: Estimate) -> str:
+    return rate_text(estimate).replace(" (", "% (", 1)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _listed(parts: Iterable[str]) -> str:
+    *head, last = [*parts] or [""]
+    return f"{', '.join(head)} and {last}" if head else last

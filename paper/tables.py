@@ -1,0 +1,228 @@
+"""The tables, as data: what each cell is, not how it is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from paper.aggregates import (
+    ALL,
+    difference_to_baseline,
+    final_success,
+    initial_success,
+    learning,
+    rivals,
+    subset_columns,
+)
+from paper.results import Run, Study
+from paper.statistics import Estimate, Unit
+
+NAMES = {"grpo": "GRPO", "opd": "OPD", "stepopsd": "StepOPSD"}
+BEFORE = "Before training"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A rate, or a signed difference of rates."""
+
+    estimate: Estimate
+    signed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A hash, printed short and stored whole."""
+
+    hexdigest: str
+
+
+Cell = str | int | Score | Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A named table; None is a cell without data."""
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...]
+
+
+def display_name(method: str) -> str:
+    """The method's name in print."""
+    return NAMES.get(method, method)
+
+
+def all_tables(study: Study) -> list[Table]:
+    """Every table that the study has data for, in the order of the report."""
+    tables = [subset_table(study), learning_table(study)]
+    if rivals(study):
+        tables.append(difference_table(study))
+    return [*tables, provenance_table(study)]
+
+
+def subset_table(study: Study) -> Table:
+    """Success after training, by method and subset."""
+    columns = subset_columns(study)
+    before = [initial_success(study, subset) for subset in columns]
+    rows: list[tuple[Cell, ...]] = [(BEFORE, None, *(_score(estimate) for estimate in before))]
+    estimates = list(before)
+    for method in study.methods:
+        cells = [final_success(study, method, subset) for subset in columns]
+        rows.append((display_name(method), len(study.of(method)), *(_score(cell) for cell in cells)))
+        estimates += cells
+    notes = (setting_note(study), f"{ALL}: over episodes, not a mean of subset means.", *interval_notes(estimates))
+    return Table(
+        "success", "Success on the held-out panel after training (%)", ("Method", "Seeds", *columns), tuple(rows), notes
+    )
+
+
+def learning_table(study: Study) -> Table:
+    """Success after training minus before, by method."""
+    rows: list[tuple[Cell, ...]] = []
+    estimates: list[Estimate | None] = []
+    for method in study.methods:
+        change = learning(study, method)
+        estimates += [initial_success(study), final_success(study, method), change]
+        rows.append(
+            (
+                display_name(method),
+                len(study.of(method)),
+                _score(initial_success(study)),
+                _score(final_success(study, method)),
+                _score(change, signed=True),
+                _by_seed(change),
+                _verdict(change),
+            )
+        )
+    header = ("Method", "Seeds", "Before", "After", "Change", "Change by seed", "Interval excludes 0")
+    notes = (
+        setting_note(study),
+        "Change: same seed and same task, after minus before, in points.",
+        *interval_notes(estimates),
+    )
+    return Table("learning", "What training changed", header, tuple(rows), notes)
+
+
+def difference_table(study: Study) -> Table:
+    """Paired differences to GRPO, by method and subset."""
+    columns = subset_columns(study)
+    rows: list[tuple[Cell, ...]] = []
+    estimates = []
+    for method in rivals(study):
+        cells = [difference_to_baseline(study, method, subset) for subset in columns]
+        overall = cells[-1]
+        rows.append(
+            (display_name(method), overall.seeds if overall else 0, *(_score(cell, signed=True) for cell in cells))
+        )
+        estimates += cells
+    notes = (
+        setting_note(study),
+        "Each episode is paired with GRPO's on the same seed and task; n counts pairs.",
+        *interval_notes(estimates),
+    )
+    return Table("differences", "Difference to GRPO (points)", ("Method", "Seeds", *columns), tuple(rows), notes)
+
+
+def provenance_table(study: Study) -> Table:
+    """Where every number comes from, and which runs were reproduced."""
+    runs = sorted([*study.runs, *study.replicates], key=lambda run: run.cell)
+    header = ("Cell", "Spec", "Panel", "Update-0 rollouts", "Final weights", "Code", "Reproduced?")
+    rows = tuple(
+        (
+            run.cell,
+            Digest(run.manifest.spec_sha256),
+            Digest(run.manifest.panels.eval.sha256),
+            _digest(run.manifest.update0_rollouts_sha256),
+            _digest(run.manifest.final_weights_sha256),
+            _code(run),
+            _reproduced(study, run),
+        )
+        for run in runs
+    )
+    notes = (
+        "Hashes are sha256, first 10 digits here, whole in the CSV. A replicate is in no aggregate.",
+        "Within each seed, all methods drew the same rollouts at update 0."
+        if same_start(study)
+        else "WARNING: methods of one seed drew different rollouts at update 0; they are not comparable seed by seed.",
+    )
+    return Table("provenance", "Provenance", header, rows, notes)
+
+
+def setting_note(study: Study) -> str:
+    """Panel, split, checkpoint rule, temperature and grammar: what a number means nothing without."""
+    manifest, spec = study.manifest, study.manifest.spec
+    panel = manifest.panels.eval
+    return (
+        f"Panel: {spec.benchmark}/{spec.suite}, split {panel.split}, {panel.size} tasks, each once, "
+        f"sha256 {panel.sha256[:10]}. Checkpoint: {manifest.selection}. "
+        f"Evaluation temperature {spec.evaluation.temperature:g}. Grammar {manifest.grammar or 'not recorded'}."
+    )
+
+
+def interval_notes(estimates: Iterable[Estimate | None]) -> tuple[str, ...]:
+    """What the intervals among `estimates` are taken over."""
+    seen = [estimate for estimate in estimates if estimate is not None]
+    notes = []
+    if any(estimate.unit is Unit.SEEDS for estimate in seen):
+        notes.append("± is a 95% Student-t interval over seeds: training noise on this panel, not the choice of tasks.")
+    if any(estimate.unit is Unit.TASKS and not estimate.symmetric for estimate in seen):
+        notes.append("Intervals with two unequal ends are from one set of weights: Wilson 95% over tasks.")
+    if any(estimate.unit is Unit.TASKS and estimate.symmetric for estimate in seen):
+        notes.append("Differences from one seed have a 95% Student-t interval over tasks, not over seeds.")
+    if any(estimate.degenerate for estimate in seen):
+        notes.append("± 0.0: all seeds gave the same rate, so there is no spread to estimate noise from.")
+    return tuple(notes)
+
+
+def same_start(study: Study) -> bool:
+    """Whether, within each seed, all methods drew the same rollouts before the first update."""
+    starts: dict[int, set[str | None]] = {}
+    for run in study.runs:
+        starts.setdefault(run.spec.seed, set()).add(run.manifest.update0_rollouts_sha256)
+    return all(len(hashes) == 1 for hashes in starts.values())
+
+
+def _reproduced(study: Study, run: Run) -> str | None:
+    """The verdict on a replicate, shown at the replicate and at its original."""
+    if run.manifest.replicate_of is not None:
+        original = next((other for other in study.runs if other.cell == run.manifest.replicate_of), None)
+        return _same_bits(original, run) if original else f"{run.manifest.replicate_of} is missing"
+    verdicts = [_same_bits(run, other) for other in study.replicates if other.manifest.replicate_of == run.cell]
+    return "; ".join(dict.fromkeys(verdicts)) or None
+
+
+def _same_bits(run: Run, other: Run) -> str:
+    checks: list[tuple[str, Callable[[Run], object]]] = [
+        ("update-0 rollouts", lambda r: r.manifest.update0_rollouts_sha256),
+        ("final weights", lambda r: r.manifest.final_weights_sha256),
+        ("episodes", lambda r: r.manifest.files["episodes.parquet"]),
+        ("updates", lambda r: r.manifest.files["updates.parquet"]),
+    ]
+    differing = [name for name, value in checks if value(run) != value(other)]
+    return f"no: {', '.join(differing)} differ" if differing else "yes, bit for bit"
+
+
+def _score(estimate: Estimate | None, *, signed: bool = False) -> Score | None:
+    return Score(estimate, signed) if estimate is not None else None
+
+
+def _digest(value: str | None) -> Digest | None:
+    return Digest(value) if value else None
+
+
+def _code(run: Run) -> str:
+    commit = (run.manifest.git_commit or "unknown")[:7]
+    return f"{commit}+changes" if run.manifest.git_dirty else commit
+
+
+def _by_seed(estimate: Estimate | None) -> str | None:
+    return ", ".join(f"{100 * value:+.1f}".replace("-", "−") for value in estimate.by_seed) if estimate else None
+
+
+def _verdict(estimate: Estimate | None) -> str | None:
+    if estimate is None or estimate.degenerate:
+        return None
+    return "yes" if estimate.excludes_zero else "no"
