@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def method_listing() -> list[dict[str, Any]]:
         {
             "method": name,
             "paper": method.paper,
-            "traits": [trait for trait, holds in _traits(method).items() if holds],
+            "traits": [trait for trait, holds in asdict(method.traits).items() if holds],
             "options": method.Config().model_dump(mode="json"),
         }
         for name, method in registered().items()

@@ -82,10 +82,10 @@ def plan(cells: Sequence[Cell], inputs_of: Callable[[RunSpec], Inputs]) -> Plan:
     """
     finished = []
     for cell in cells:
-        found = manifest.read(cell.folder)
+        inputs, found = inputs_of(cell.spec), manifest.read(cell.folder)
         if found is not None:
             manifest.require_same_spec(found, cell.spec, cell.folder)
-            manifest.require_same_inputs(found, inputs_of(cell.spec), cell.folder)
+            manifest.require_same_inputs(found, inputs, cell.folder)
         if cell.complete():
             finished.append(cell)
     return Plan(tuple(finished), tuple(cell for cell in cells if cell not in finished))

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from harness import files
 from harness.errors import UserError
-from methods.contract import Group, Trajectory
+from harness.objective import UpdateStats
+from methods.contract import Credit, Group, Trajectory
 
 Phase = Literal["train", "eval"]
 
@@ -178,6 +179,48 @@ def episode_rows(groups: Iterable[Group], *, phase: Phase, update: int, split: s
         for group in groups
         for trajectory in group.trajectories
     ]
+
+
+def update_row(
+    groups: Sequence[Group], credits: Sequence[Sequence[Credit]], stats: UpdateStats, *, update: int, seed: int
+) -> UpdateRow:
+    """The row of one update: means over its trajectories, and what the objective reported."""
+    trajectories = [trajectory for group in groups for trajectory in group.trajectories]
+    steps = [step for trajectory in trajectories for step in trajectory.steps]
+    flat = [credit for of_group in credits for credit in of_group]
+    return UpdateRow(
+        update=update,
+        seed=seed,
+        trajectories=len(trajectories),
+        groups=len(groups),
+        mixed_groups=sum(group.mixed for group in groups),
+        skipped_groups=stats.skipped_groups,
+        success=_mean([trajectory.success for trajectory in trajectories]),
+        reward=_mean([trajectory.reward for trajectory in trajectories]),
+        invalid_rate=_mean([not step.valid for step in steps]),
+        turns=len(steps) / len(trajectories),
+        loss=stats.loss,
+        policy_loss=stats.policy_loss,
+        distill_loss=stats.distill_loss,
+        kl=stats.kl,
+        entropy=stats.entropy,
+        ratio_clipped=stats.ratio_clipped,
+        grad_norm=stats.grad_norm,
+        response_tokens=sum(trajectory.response_tokens for trajectory in trajectories),
+        rollouts_sha256=rollouts_sha256(groups),
+        credit_abs_mean=_mean([float(credit.advantage_T.abs().mean()) for credit in flat if len(credit.advantage_T)]),
+        diagnostics=json.dumps(_mean_diagnostics(flat), sort_keys=True),
+    )
+
+
+def _mean_diagnostics(credits: Sequence[Credit]) -> dict[str, float]:
+    """Each of the method's numbers, averaged over the trajectories that report it."""
+    names = {name for credit in credits for name in credit.diagnostics}
+    return {name: _mean([c.diagnostics[name] for c in credits if name in c.diagnostics]) for name in names}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _tokens_read(trajectory: Trajectory) -> int:

@@ -67,7 +67,7 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
         learner.refresh_stale(update)
         credits = [parts.method.credit(group, learner.rescorer, update) for group in groups]
     with seconds.of("update_s"):
-        stats = update_policy(learner, groups, credits, spec)
+        stats = update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)
     state.episodes += record.episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
     state.updates.append(record.update_row(groups, credits, stats, update=update, seed=spec.seed))
     state.update += 1

@@ -50,7 +50,10 @@ def main() -> NoReturn:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command and say how it ended."""
     try:
-        return app(arguments, standalone_mode=False) or 0
+        code = app(arguments, standalone_mode=False) or 0
+        if code == INTERRUPTED:  # typer's own answer to Ctrl-C
+            raise KeyboardInterrupt
+        return code
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED

@@ -14,6 +14,8 @@ from harness.doctor import Finding
 
 Record = Mapping[str, Any]
 
+_TABLE_WIDTH = 150
+
 
 def print_table(records: Sequence[Record], as_json: bool) -> None:
     """A list of records with the same keys."""
@@ -28,7 +30,7 @@ def print_table(records: Sequence[Record], as_json: bool) -> None:
         table.add_column(name.replace("_", " "), overflow="fold")
     for record in records:
         table.add_row(*(_cell(value) for value in record.values()))
-    Console().print(table, highlight=False, markup=False)
+    Console(width=max(Console().width, _TABLE_WIDTH)).print(table, highlight=False, markup=False)
 
 
 def print_panel(panel: Record, as_json: bool) -> None:

@@ -1,0 +1,82 @@
+"""Small real runs in processes of their own, which can be killed at a named point."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness import determinism
+from harness.cell import Cell
+from harness.parts import assemble
+from harness.settings import build_spec
+from harness.spec import RunSpec
+from harness.train import train
+
+SMALL = (
+    "updates=3",
+    "checkpoint_every=1",
+    "rollout.tasks=2",
+    "rollout.group=3",
+    "rollout.max_turns=4",
+    "evaluation.size=4",
+    "evaluation.every=2",
+)
+
+
+class KillPoint(NamedTuple):
+    """The `nth` call of a function, counted from 1, at which the process kills itself."""
+
+    module: str
+    name: str
+    nth: int
+
+
+def small_spec(*overrides: str, method: str = "stepopsd", seed: int = 0) -> RunSpec:
+    return build_spec(
+        model="tiny", benchmark="alfworld", suite=None, method=method, seed=seed, overrides=(*SMALL, *overrides)
+    )
+
+
+def run_in_process(study: Path, spec: RunSpec, kill: KillPoint | None = None) -> int:
+    """Run the cell in a fresh process; its exit code, negative for a signal."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.harness.cells"])
+    process = context.Process(target=run_here, args=(study, spec.model_dump(mode="json"), kill))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def run_here(study: Path, spec: dict[str, Any], kill: KillPoint | None = None) -> None:
+    """Run the cell in this process."""
+    if kill is not None:
+        _arm(kill)
+    cell = Cell(study, RunSpec.model_validate(spec))
+    switches = determinism.switch_on(1, "cpu")
+    train(cell, assemble(cell.spec, "cpu"), switches, lambda report: None)
+
+
+def _arm(kill: KillPoint) -> None:
+    """Make the nth call of the function the last thing that the process does."""
+    *owner, name = kill.name.split(".")
+    target: Any = import_module(kill.module)
+    for part in owner:
+        target = getattr(target, part)
+    setattr(target, name, _deadly(getattr(target, name), kill.nth))
+
+
+def _deadly(function: Callable[..., Any], nth: int) -> Callable[..., Any]:
+    calls = 0
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+
+    return counted
