@@ -28,6 +28,7 @@ class StopReason(StrEnum):
     SUCCESS = "success"
     TURN_LIMIT = "turn_limit"
     CONTEXT_LIMIT = "context_limit"
+    FAILURE = "failure"
     ENV_FAILURE = "env_failure"
 
 

@@ -1,0 +1,72 @@
+"""Finished trajectories as token sequences, and the log-probabilities of their response tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from harness.attention import fresh_batch, packed_logits
+from methods.contract import Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """A trajectory's whole transcript.
+
+    Attributes:
+        ids: [L] all tokens up to the end of the last response.
+        response_T: [T] positions of the response tokens, in order.
+    """
+
+    ids: NDArray[np.int64]
+    response_T: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, trajectory: Trajectory) -> TokenSequence:
+        """Every step's prompt is a prefix of the last one's. The trajectory has at least one step."""
+        last = trajectory.steps[-1]
+        spans = [
+            np.arange(len(step.prompt_ids), len(step.prompt_ids) + len(step.response_ids)) for step in trajectory.steps
+        ]
+        return cls(np.concatenate([last.prompt_ids, last.response_ids]), np.concatenate(spans))
+
+
+def response_logits(model: PreTrainedModel, sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
+    """Logits [K, V] that predict all response tokens of the sequences, in order, and those tokens [K]."""
+    lengths = [len(sequence.ids) for sequence in sequences]
+    starts = np.cumsum(lengths) - lengths
+    place = np.concatenate([start + sequence.response_T for start, sequence in zip(starts, sequences, strict=True)])
+    ids = torch.from_numpy(np.concatenate([sequence.ids for sequence in sequences])).to(model.device)
+    target_K = torch.from_numpy(place).to(model.device)
+    batch = fresh_batch(lengths, model.device)
+    return packed_logits(model, batch, ids, target_K - 1), ids[target_K]
+
+
+def token_logprobs(logits_KV: Tensor, token_K: Tensor, temperature: float) -> Tensor:
+    """[K] log-probabilities at the sampling temperature, at 1 where it is 0; see `harness.engine.draw`."""
+    scaled_KV = logits_KV.float() / (temperature or 1.0)
+    return scaled_KV.gather(1, token_K[:, None])[:, 0] - scaled_KV.logsumexp(-1)
+
+
+def micro_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Indices from the longest to the shortest, cut wherever rows x longest would exceed the budget.
+
+    A sequence longer than the budget is alone. Equal lengths keep their order, so the cut is reproducible.
+    """
+    batch: list[int] = []
+    longest = 0
+    for index in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        if batch and (len(batch) + 1) * longest > token_budget:
+            yield batch
+            batch = []
+        if not batch:
+            longest = lengths[index]
+        batch.append(index)
+    if batch:
+        yield batch
