@@ -48,7 +48,7 @@ class CellComparison:
             "updates": self.updates_equal,
         }
         differing = ", ".join(name for name, equal in parts.items() if not equal)
-        gap = f"; success {rate_text(self.difference, signed=True)} points" if self.difference else ""
+        gap = f"; success {rate_text(self.difference, signed=True, unit=' points')}" if self.difference else ""
         return f"{self.cell}: {self.verdict} ({differing} differ{gap})"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 import typst
 
@@ -21,15 +22,13 @@ def pdf(report: Report, folder: Path) -> bytes:
     Raises:
         PaperError: Typst cannot compile the template with these figures.
     """
-    template: bytes = resources.files("paper").joinpath("template.typ").read_bytes()
+    template = resources.files("paper").joinpath("template.typ").read_bytes()
+    inputs = {"report": json.dumps(_data(report))}
     try:
-        return typst.compile(
-            template, root=folder, ignore_system_fonts=True, sys_inputs={"report": json.dumps(_data(report))}
-        )
+        compiler = typst.Compiler(template, root=folder, ignore_system_fonts=True, sys_inputs=inputs)
+        return cast(bytes, compiler.compile(format="pdf"))
     except typst.TypstError as error:
-        raise PaperError(
-            f"Typst cannot set the report from {folder}: {error.message}; build it again"
-        ) from error
+        raise PaperError(f"Typst cannot set the report from {folder}: {error.message}; build it again") from error
 
 
 def _data(report: Report) -> dict[str, object]:

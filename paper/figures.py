@@ -13,6 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from paper.aggregates import (
@@ -41,7 +42,8 @@ WINDOW = 5
 
 DIAGNOSTICS = {
     "entropy": "Entropy (nats a token)",
-    "kl": "KL to the warm start",
+    "kl": "KL to the warm start (nats a token)",
+    "grad_norm": "Gradient norm",
     "invalid_rate": "Invalid actions (% of turns)",
     "mixed_groups": "Mixed groups (% of groups)",
 }
@@ -69,8 +71,8 @@ def all_plots(study: Study) -> list[Plot]:
         ),
         Plot(
             "subset_bars",
-            "Success after training by subset, with 95% intervals; dots are seeds, n counts episodes. "
-            "Grey: the policy before training.",
+            "Success after training by subset, with 95% intervals; dots are seeds. n: episodes before training, then "
+            "of each method.",
             subset_bars,
         ),
     ]
@@ -97,7 +99,7 @@ def render(plot: Plot, study: Study) -> dict[Literal["png", "svg"], bytes]:
 
 def learning_curves(study: Study) -> Figure:
     """Held-out success (with the tasks' interval for a single seed) and training success over updates."""
-    figure = Figure(figsize=(WIDTH, 2.75), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for index, method in enumerate(study.methods):
         _curve(left, evaluation_curve(study, method), index, display_name(method), marker=True)
@@ -119,7 +121,7 @@ def subset_bars(study: Study) -> Figure:
     series = [(BEFORE, GREY, [initial_success(study, subset) for subset in columns])]
     for index, method in enumerate(study.methods):
         series.append((display_name(method), _colour(index), [final_success(study, method, s) for s in columns]))
-    figure = Figure(figsize=(WIDTH, 2.75), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     axes = figure.subplots()
     width = 0.84 / len(series)
     for position, (label, colour, estimates) in enumerate(series):
@@ -138,7 +140,7 @@ def subset_bars(study: Study) -> Figure:
 def paired_differences(study: Study) -> Figure:
     """A forest plot: the paired difference to GRPO by subset, a marker a method."""
     columns, methods = subset_columns(study), rivals(study)
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.17 * len(columns) * max(len(methods), 1.3)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.85 + 0.15 * len(columns) * max(len(methods), 1.3)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
     step = 0.62 / max(len(methods), 2)
@@ -162,19 +164,24 @@ def paired_differences(study: Study) -> Figure:
 
 def diagnostics(study: Study) -> Figure:
     """Small multiples of what tells a healthy run from a collapsing one."""
-    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.7), layout=ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.06))
     grid = figure.subplots(2, 2, sharex=True)
-    for axes, (name, title) in zip(grid.flat, DIAGNOSTICS.items(), strict=True):
+    for axes, name in zip(grid.flat, _diagnostic_names(study), strict=True):
         scale = 100.0 if name in SHARES else 1.0
         for index, method in enumerate(study.methods):
-            points = diagnostic_curve(study, method, name, WINDOW)
-            _curve(axes, points, index, display_name(method), scale=scale)
-        axes.set_title(title)
-        if name in SHARES:
-            axes.set_ylim(0, min(100, axes.get_ylim()[1]))
+            _curve(axes, diagnostic_curve(study, method, name, WINDOW), index, display_name(method), scale=scale)
+        axes.set_title(DIAGNOSTICS[name])
+        top = axes.get_ylim()[1]
+        axes.set_ylim(0, min(100, top) if name in SHARES else top)
         _updates_axis(axes, study, label=axes in grid[1])
     _legend_above(figure, grid[0, 0])
     return figure
+
+
+def _diagnostic_names(study: Study) -> tuple[str, ...]:
+    """Four names. Without a KL term in its objective a run measures no KL and records zeros: not worth a panel."""
+    recorded = any(point.mean for method in study.methods for point in diagnostic_curve(study, method, "kl"))
+    return "entropy", "kl" if recorded else "grad_norm", "invalid_rate", "mixed_groups"
 
 
 @contextmanager

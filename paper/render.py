@@ -61,11 +61,12 @@ def points(fraction: float, *, signed: bool = False) -> str:
     return sign + text
 
 
-def rate_text(estimate: Estimate, *, signed: bool = False) -> str:
-    """An estimate in a line of text: 58.1 ± 4.2 (n=450)."""
+def rate_text(estimate: Estimate, *, signed: bool = False, unit: str = "") -> str:
+    """An estimate in a line of text: 58.1 ± 4.2 (n=450), or with Wilson's interval 37.3 (+8.0/−7.3, n=150)."""
     digits = printed(Score(estimate, signed))
-    interval = f"± {digits.half}" if digits.half is not None else f"+{digits.above}/−{digits.below}"
-    return f"{digits.mean} {interval} (n={digits.n})"
+    if digits.half is not None:
+        return f"{digits.mean} ± {digits.half}{unit} (n={digits.n})"
+    return f"{digits.mean}{unit} (+{digits.above}/−{digits.below}, n={digits.n})"
 
 
 def markdown(table: Table) -> str:

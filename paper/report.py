@@ -97,8 +97,10 @@ def _summary(study: Study) -> Iterable[str]:
     after = [(method, final_success(study, method)) for method in study.methods]
     sentences = [f"On the held-out panel of {panel.size} {panel.split} tasks, success"]
     if before is not None:
-        sentences[0] += f" was {_percent(before)} before training and"
-    reached = _listed(f"{_percent(estimate)} with {display_name(method)}" for method, estimate in after if estimate)
+        sentences[0] += f" was {rate_text(before, unit='%')} before training and"
+    reached = _listed(
+        f"{rate_text(estimate, unit='%')} with {display_name(method)}" for method, estimate in after if estimate
+    )
     yield f"{sentences[0]} is {reached or 'not measured'} after it."
     changes = [(method, learning(study, method)) for method in study.methods]
     yield from _sentence("Measured on the same seeds and tasks, training changed success by ", changes)
@@ -109,7 +111,7 @@ def _summary(study: Study) -> Iterable[str]:
 
 def _sentence(start: str, estimates: Iterable[tuple[str, Estimate | None]]) -> Iterable[str]:
     parts = [
-        f"{rate_text(estimate, signed=True)} points for {display_name(method)} ({_zero(estimate)})"
+        f"{rate_text(estimate, signed=True, unit=' points')} for {display_name(method)} ({_zero(estimate)})"
         for method, estimate in estimates
         if estimate is not None
     ]
@@ -200,10 +202,6 @@ def _distinct(study: Study, value: Callable[[Run], str]) -> str:
 def _size(study: Study) -> str:
     parameters = study.manifest.policy.parameters
     return f" ({parameters:,} parameters)" if parameters else ""
-
-
-def _percent(estimate: Estimate) -> str:
-    return rate_text(estimate).replace(" (", "% (", 1)
 
 
 def _counted(number: int, noun: str) -> str:
