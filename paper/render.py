@@ -7,12 +7,12 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from paper.statistics import Estimate
+from paper.statistics import Estimate, Interval
 from paper.tables import Cell, Digest, Score, Table
 
 DASH = "—"
 DIGITS = 10
-SCORE_PARTS = ("low", "high", "unit", "seeds", "n")
+SCORE_PARTS = ("low", "high", "interval", "seeds", "n")
 _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -35,7 +35,7 @@ _LATEX_SPECIAL = {
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A score in points with one decimal. A symmetric interval has one half-width, Wilson's two."""
+    """A score in points with one decimal. Student's t has one half-width, Wilson's interval two."""
 
     mean: str
     half: str | None
@@ -49,7 +49,7 @@ def printed(score: Score) -> Printed:
     estimate = score.estimate
     above, below = points(estimate.high - estimate.mean), points(estimate.mean - estimate.low)
     mean = points(estimate.mean, signed=score.signed)
-    return Printed(mean, above if estimate.symmetric else None, above, below, estimate.n)
+    return Printed(mean, None if estimate.interval is Interval.WILSON_TASKS else above, above, below, estimate.n)
 
 
 def points(fraction: float, *, signed: bool = False) -> str:
@@ -188,7 +188,7 @@ def _score_values(cell: Cell) -> list[str]:
         repr(estimate.mean),
         repr(estimate.low),
         repr(estimate.high),
-        estimate.unit.value,
+        estimate.interval.value,
         str(estimate.seeds),
         str(estimate.n),
     ]

@@ -9,7 +9,7 @@ from paper.aggregates import difference_to_baseline, final_success, initial_succ
 from paper.figures import Plot, all_plots
 from paper.render import markdown, rate_text
 from paper.results import BASELINE, Run, Study
-from paper.statistics import Estimate, Unit
+from paper.statistics import Estimate, Interval
 from paper.tables import Table, all_tables, display_name, same_start
 
 TITLE = "Step-level credit assignment under identical seeds"
@@ -126,8 +126,8 @@ def _zero(estimate: Estimate) -> str:
 
 
 def _scope(finals: Iterable[Estimate | None]) -> str:
-    units = {estimate.unit for estimate in finals if estimate is not None}
-    if Unit.SEEDS in units:
+    kinds = {estimate.interval for estimate in finals if estimate is not None}
+    if Interval.T_SEEDS in kinds:
         return (
             "Intervals are 95%. After training they are taken over seeds and describe how much another training run "
             "would differ on this panel; they do not cover other tasks, policies or settings."

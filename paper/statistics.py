@@ -4,8 +4,8 @@ An episode frame has the columns `seed`, `task_id` and `success`, and one row fo
 
 Two kinds of noise are kept apart. With two seeds or more, the unit is the seed: an interval says how much
 another training run would differ on the same tasks. With one seed there is no such information, and the
-interval is over tasks: how much other tasks of the same kind would differ for the same weights. `Unit` says
-which one an estimate has.
+interval is over tasks: how much other tasks of the same kind would differ for the same weights. `Interval`
+says which one an estimate has.
 
 Counts are integers and sums are `math.fsum`, which rounds once, so that equal episodes give equal bits.
 """
@@ -23,11 +23,12 @@ from scipy import stats
 CONFIDENCE = 0.95
 
 
-class Unit(StrEnum):
-    """What an interval is taken over."""
+class Interval(StrEnum):
+    """How an interval was made."""
 
-    SEEDS = "seeds"
-    TASKS = "tasks"
+    T_SEEDS = "Student t over seeds"
+    WILSON_TASKS = "Wilson over tasks"
+    T_TASKS = "Student t over tasks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Estimate:
         mean: mean over seeds of each seed's mean over its episodes.
         low: lower end of the interval.
         high: upper end of the interval.
-        unit: what the interval is taken over.
+        interval: how the interval was made.
         by_seed: each seed's mean, in the order of seeds.
         n: episodes, or pairs of episodes for a difference.
     """
@@ -46,7 +47,7 @@ class Estimate:
     mean: float
     low: float
     high: float
-    unit: Unit
+    interval: Interval
     by_seed: tuple[float, ...]
     n: int
 
@@ -59,11 +60,6 @@ class Estimate:
     def degenerate(self) -> bool:
         """Whether all units are equal, so that the interval has no width and says nothing of noise."""
         return self.low == self.high
-
-    @property
-    def symmetric(self) -> bool:
-        """Whether the interval is mean ± one half-width (Student's t), not Wilson's."""
-        return math.isclose(self.high - self.mean, self.mean - self.low, rel_tol=1e-9, abs_tol=1e-12)
 
     @property
     def excludes_zero(self) -> bool:
@@ -120,9 +116,9 @@ def success_rate(episodes: pd.DataFrame) -> Estimate | None:
     by_seed = tuple(k / n for k, n in zip(successes, totals, strict=True))
     if len(by_seed) == 1:
         low, high = wilson(successes[0], totals[0])
-        return Estimate(by_seed[0], low, high, Unit.TASKS, by_seed, totals[0])
+        return Estimate(by_seed[0], low, high, Interval.WILSON_TASKS, by_seed, totals[0])
     low, high = student_t(by_seed)
-    return Estimate(mean(by_seed), low, high, Unit.SEEDS, by_seed, sum(totals))
+    return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, sum(totals))
 
 
 def paired_difference(episodes: pd.DataFrame, baseline: pd.DataFrame) -> Estimate | None:
@@ -138,7 +134,9 @@ def paired_difference(episodes: pd.DataFrame, baseline: pd.DataFrame) -> Estimat
     pairs["difference"] = pairs["success_x"].astype(int) - pairs["success_y"].astype(int)
     sums = pairs.groupby("seed")["difference"].agg(["sum", "count"]).sort_index()
     by_seed = tuple(int(d) / int(n) for d, n in zip(sums["sum"], sums["count"], strict=True))
-    unit = Unit.SEEDS if len(by_seed) > 1 else Unit.TASKS
-    units = by_seed if unit is Unit.SEEDS else tuple(float(d) for d in pairs["difference"])
-    low, high = student_t(units) if len(units) > 1 else (by_seed[0], by_seed[0])
-    return Estimate(mean(by_seed), low, high, unit, by_seed, len(pairs))
+    if len(by_seed) > 1:
+        low, high = student_t(by_seed)
+        return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, len(pairs))
+    differences = [float(difference) for difference in pairs["difference"]]
+    low, high = student_t(differences) if len(differences) > 1 else (by_seed[0], by_seed[0])
+    return Estimate(by_seed[0], low, high, Interval.T_TASKS, by_seed, len(pairs))

@@ -15,10 +15,15 @@ from paper.aggregates import (
     subset_columns,
 )
 from paper.results import Run, Study
-from paper.statistics import Estimate, Unit
+from paper.statistics import Estimate, Interval
 
 NAMES = {"grpo": "GRPO", "opd": "OPD", "stepopsd": "StepOPSD"}
 BEFORE = "Before training"
+INTERVAL_NOTES = {
+    Interval.T_SEEDS: "± is a 95% Student-t interval over seeds: training noise on this panel, not choice of tasks.",
+    Interval.WILSON_TASKS: "+a/−b is Wilson's 95% interval over tasks, for one set of weights.",
+    Interval.T_TASKS: "± of a difference is a 95% Student-t interval over tasks, as there is one seed.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +170,10 @@ def setting_note(study: Study) -> str:
 def interval_notes(estimates: Iterable[Estimate | None]) -> tuple[str, ...]:
     """What the intervals among `estimates` are taken over."""
     seen = [estimate for estimate in estimates if estimate is not None]
-    notes = []
-    if any(estimate.unit is Unit.SEEDS for estimate in seen):
-        notes.append("± is a 95% Student-t interval over seeds: training noise on this panel, not the choice of tasks.")
-    if any(estimate.unit is Unit.TASKS and not estimate.symmetric for estimate in seen):
-        notes.append("Intervals with two unequal ends are from one set of weights: Wilson 95% over tasks.")
-    if any(estimate.unit is Unit.TASKS and estimate.symmetric for estimate in seen):
-        notes.append("Differences from one seed have a 95% Student-t interval over tasks, not over seeds.")
+    kinds = {estimate.interval for estimate in seen}
+    notes = [note for kind, note in INTERVAL_NOTES.items() if kind in kinds]
     if any(estimate.degenerate for estimate in seen):
-        notes.append("± 0.0: all seeds gave the same rate, so there is no spread to estimate noise from.")
+        notes.append("± 0.0: all values are equal, so there is no spread to estimate noise from.")
     return tuple(notes)
 
 

@@ -39,7 +39,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda run: pd.read_parquet(run / "updates.parquet").head(1).to_parquet(run / "updates.parquet"),
         r"updates\.parquet has sha256",
     ),
-    "no parquet": (lambda run: replace_parquet(run, "updates.parquet", b"PAR1 not"), r"updates\.parquet is no readable"),
+    "no parquet": (
+        lambda run: replace_parquet(run, "updates.parquet", b"PAR1 not"),
+        r"updates\.parquet is no readable",
+    ),
     "parquet missing": (lambda run: (run / "episodes.parquet").unlink(), r"cannot read .*episodes\.parquet"),
     "manifest missing": (lambda run: (run / "manifest.json").unlink(), r"manifest\.json is missing"),
     "manifest cut": (lambda run: (run / "manifest.json").write_text('{"schema": 1'), r"manifest\.json cannot be read"),

@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paper.statistics import Unit, paired_difference, student_t, success_rate, wilson
+from paper.statistics import Interval, paired_difference, student_t, success_rate, wilson
 
 
 def frame(rows: list[tuple[int, str, bool]]) -> pd.DataFrame:
@@ -48,14 +48,14 @@ def test_several_seeds_are_the_unit():
     estimate = success_rate(seeds_of({0: 5, 1: 6, 2: 7}, 10))
     assert estimate is not None
     assert estimate.by_seed == (0.5, 0.6, 0.7)
-    assert (estimate.unit, estimate.seeds, estimate.n) == (Unit.SEEDS, 3, 30)
+    assert (estimate.interval, estimate.seeds, estimate.n) == (Interval.T_SEEDS, 3, 30)
     assert (estimate.mean, estimate.high) == (pytest.approx(0.6), pytest.approx(0.848414, abs=1e-6))
 
 
 def test_one_seed_has_an_interval_over_tasks():
     estimate = success_rate(seeds_of({4: 81}, 263))
     assert estimate is not None
-    assert estimate.unit is Unit.TASKS
+    assert estimate.interval is Interval.WILSON_TASKS
     assert (estimate.low, estimate.high) == wilson(81, 263)
 
 
@@ -72,7 +72,7 @@ def test_paired_difference_by_hand():
     estimate = paired_difference(ours, base)
     assert estimate is not None
     assert estimate.by_seed == (2 / 3, -1 / 3)
-    assert (estimate.mean, estimate.n, estimate.unit) == (pytest.approx(1 / 6), 6, Unit.SEEDS)
+    assert (estimate.mean, estimate.n, estimate.interval) == (pytest.approx(1 / 6), 6, Interval.T_SEEDS)
     # s = sqrt(0.5), t(0.975, 1) = 12.7062: half-width 12.7062 * sqrt(0.5) / sqrt(2) = 6.3531
     assert estimate.high - estimate.mean == pytest.approx(6.3531, abs=1e-4)
 
@@ -82,7 +82,7 @@ def test_only_common_seeds_and_tasks_are_paired():
     base = frame([(0, "a", False), (0, "z", True), (6, "a", True)])
     estimate = paired_difference(ours, base)
     assert estimate is not None
-    assert (estimate.by_seed, estimate.n) == ((1.0,), 1)
+    assert (estimate.by_seed, estimate.n, estimate.interval) == ((1.0,), 1, Interval.T_TASKS)
 
 
 def test_pairing_removes_the_difficulty_of_tasks():
@@ -110,6 +110,7 @@ def tables_and_shuffles(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame, pd
     return whole, pd.concat(batches[::-1]), baseline
 
 
+@settings(max_examples=40)
 @given(tables_and_shuffles())
 def test_aggregates_ignore_batches_and_row_order_bit_for_bit(tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]):
     whole, shuffled, baseline = tables
@@ -118,6 +119,7 @@ def test_aggregates_ignore_batches_and_row_order_bit_for_bit(tables: tuple[pd.Da
     assert paired_difference(baseline, shuffled) == paired_difference(baseline, whole)
 
 
+@settings(max_examples=40)
 @given(tables_and_shuffles())
 def test_swapping_the_methods_flips_the_difference(tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]):
     ours, _, baseline = tables
