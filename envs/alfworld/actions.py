@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 
-class Verb(Enum):
+class Verb(StrEnum):
     """The domain's actions."""
 
     LOOK = "look"

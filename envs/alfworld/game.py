@@ -68,6 +68,11 @@ class Game:
         self.appliances = self._appliances(sink_cleans)
         self.compiled_goal = compile_goal(problem)
         self.goal = self.compiled_goal.spec
+        self._journeys = [
+            (f"go to {self.names[receptacle]}", Action(Verb.GO, receptacle=receptacle, location=place))
+            for receptacle in sorted(self.locations)
+            for place in self.locations[receptacle]
+        ]
         self.noticeable = self._noticeable()
         self.travel = lru_cache(maxsize=None)(self._travel)
         self.menu = lru_cache(maxsize=_MENUS_KEPT)(self._menu)
@@ -109,13 +114,8 @@ class Game:
 
     def _travel(self, location: str) -> Mapping[str, Action]:
         """Commands that lead to other locations. Receptacles at one's own location cannot be gone to."""
-        elsewhere: dict[str, Action] = {}
-        for receptacle in sorted(self.locations):
-            for place in self.locations[receptacle]:
-                if place != location:
-                    action = Action(Verb.GO, receptacle=receptacle, location=place)
-                    elsewhere.setdefault(f"go to {self.names[receptacle]}", action)
-        return elsewhere
+        # Reversed, since the first of equal commands counts and a mapping keeps the last.
+        return {command: action for command, action in reversed(self._journeys) if action.location != location}
 
     def _menu(self, location: str, held: str | None, at_hand: tuple[Shelf, ...], cuttable: tuple[str, ...]) -> Menu:
         return Menu.of(self._commands_here(held, at_hand, cuttable), self.travel(location))

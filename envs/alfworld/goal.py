@@ -256,7 +256,7 @@ class _Search:
         atoms: the clause's.
     """
 
-    candidates: Mapping[str, tuple[str, ...]]
+    candidates: Mapping[str, Sequence[str]]
     constants: tuple[str, ...]
     tests: tuple[tuple[_Test, ...], ...]
     atoms: tuple[Atom, ...]
@@ -265,12 +265,14 @@ class _Search:
     def plan(cls, clause: Clause, problem: Problem) -> _Search:
         domains = _domains(problem)
         unary = [atom for atom in clause.atoms if atom.predicate in STATIC and len(atom.variables) == 1]
-        possible = {}
+        possible: dict[str, Sequence[str]] = {}
         for name, kind in clause.variables.items():
             if kind not in domains:
                 raise EnvError(f"PDDL goal gives the variable {name!r} the unknown type {kind!r}")
-            conditions = [atom for atom in unary if atom.variables == (name,)]
-            possible[name] = tuple(s for s in domains[kind] if all(_is_known(problem, atom, s) for atom in conditions))
+            possible[name] = domains[kind]
+            for atom in unary:
+                if atom.variables == (name,):
+                    possible[name] = _satisfying(atom, possible[name], problem)
         candidates = dict(sorted(possible.items(), key=lambda item: len(item[1])))
         remaining = [atom for atom in clause.atoms if atom not in unary]
         constants = sorted({name for atom in remaining for name in atom.arguments} - set(candidates))
@@ -292,7 +294,7 @@ class _Search:
         names = (name for atom in self.atoms if atom.predicate == predicate for name in atom.variables)
         return frozenset(symbol for name in names for symbol in self.candidates[name])
 
-    def _extend(self, state: State, values: list[str], candidates: Sequence[tuple[str, ...]], depth: int) -> bool:
+    def _extend(self, state: State, values: list[str], candidates: Sequence[Sequence[str]], depth: int) -> bool:
         if depth == len(candidates):
             return True
         tests = self.tests[depth]
@@ -314,9 +316,11 @@ def _domains(problem: Problem) -> dict[str, list[str]]:
     }
 
 
-def _is_known(problem: Problem, atom: Atom, symbol: str) -> bool:
-    fact = tuple(symbol if name.startswith("?") else name for name in atom.arguments)
-    return (fact in problem.facts[atom.predicate]) is not atom.negated
+def _satisfying(atom: Atom, symbols: Sequence[str], problem: Problem) -> Sequence[str]:
+    """Those symbols that, in the place of the static atom's one variable, make it hold."""
+    known = set(problem.facts[atom.predicate])
+    filled = [tuple([symbol if name.startswith("?") else name for name in atom.arguments]) for symbol in symbols]
+    return [symbol for symbol, fact in zip(symbols, filled, strict=True) if (fact in known) is not atom.negated]
 
 
 def _predicate_test(predicate: str, problem: Problem) -> Callable[[State, Fact], bool]:

@@ -53,7 +53,6 @@ ARITIES: Mapping[str, int] = {
 
 _COMMENT = re.compile(r";[^\n]*")
 _NUMBER = re.compile(r"\(=\s*\([^()]*\)\s*[\d.]+\s*\)")
-_FLAT = re.compile(r"\(([^()]*)\)")
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _SHOWN = 60
 
@@ -110,26 +109,32 @@ def parse_problem(text: str) -> Problem:
 
 
 def _parse_facts(init: str) -> dict[str, tuple[Fact, ...]]:
+    """The facts in `FACT ... FACT)`, the rest of a section of which the opening is already read."""
     if "(=" in init:
         init = _NUMBER.sub("", init)
-    left_over = _FLAT.sub("", init).strip()
-    if left_over != ")":
+    if not init.rstrip().endswith(")"):
         raise EnvError(
-            f"PDDL problem's '(:init' section must be a list of flat facts; left over: {_shorten(left_over)}"
+            f"PDDL problem's '(:init' section lacks its closing parenthesis; it ends {_shorten(init[-_SHOWN:])}"
         )
+    before, *pieces = init.rstrip()[:-1].split("(")
     facts: dict[str, list[Fact]] = {predicate: [] for predicate in ARITIES}
-    for written in _FLAT.findall(init):
+    stray = before.strip()
+    for piece in pieces:
+        written, closed, after = piece.partition(")")
+        stray = stray or after.strip() or ("" if closed else piece)
         predicate, *arguments = written.split() or [""]
-        if ARITIES.get(predicate) != len(arguments):
-            raise EnvError(f"PDDL fact '({written})' is none of the ALFRED domain's: {_expected(predicate)}")
+        if stray or ARITIES.get(predicate) != len(arguments):
+            raise EnvError(f"PDDL problem's '(:init' section: {_expected(stray, written, predicate)}")
         facts[predicate].append(tuple(arguments))
     return {predicate: tuple(dict.fromkeys(rows)) for predicate, rows in facts.items()}
 
 
-def _expected(predicate: str) -> str:
+def _expected(stray: str, written: str, predicate: str) -> str:
+    if stray:
+        return f"it must be a list of flat facts, found {_shorten(stray)}"
     if predicate not in ARITIES:
-        return f"it has no predicate {predicate!r}"
-    return f"{predicate!r} takes {ARITIES[predicate]} argument(s)"
+        return f"the ALFRED domain has no predicate {predicate!r}, found '({written})'"
+    return f"{predicate!r} takes {ARITIES[predicate]} argument(s), found '({written})'"
 
 
 def _parse_goal(rest: str) -> Expression:
