@@ -55,7 +55,7 @@ class Learner:
             reference=_frozen_copy(policy.model) if spec.objective.kl > 0 else None,
             optimizer=optimizer,
             engine=TransformersEngine(policy.model),
-            rescorer=ModelRescorer(policy, stale, spec.optim.token_budget),
+            rescorer=ModelRescorer(policy, stale, spec.optim.token_budget, spec.rollout.temperature),
         )
 
     def refresh_stale(self, update: int) -> None:
@@ -80,6 +80,5 @@ class Learner:
 
 
 def _frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
-    copy = deepcopy(model).eval()
-    copy.requires_grad_(False)
-    return copy
+    copy: PreTrainedModel = deepcopy(model)
+    return copy.eval().requires_grad_(False)

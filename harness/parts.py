@@ -43,11 +43,7 @@ def assemble(spec: RunSpec, device: str) -> Parts:
     """
     benchmark = load_benchmark(spec.benchmark, spec.suite)
     train_panel = benchmark.panel(spec.train_split)
-    if spec.rollout.tasks > len(train_panel.tasks):
-        raise UserError(
-            f"rollout.tasks is {spec.rollout.tasks}, but split {spec.train_split} of {spec.benchmark}/{spec.suite} has "
-            f"{len(train_panel.tasks)} tasks; ask for at most as many"
-        )
+    _require_tasks(spec, len(train_panel.tasks))
     method = build(spec.method, spec.method_options)
     return Parts(load_policy(spec.model, device), benchmark, method, train_panel, eval_panel(spec, benchmark))
 
@@ -93,8 +89,15 @@ def record_inputs(policy: Policy, benchmark: Benchmark, train_panel: Panel, eval
 
 
 def inputs_of(spec: RunSpec) -> Inputs:
-    """The weights and data that the spec starts from now; the same for all methods and seeds."""
-    return _inputs(spec.model, spec.benchmark, spec.suite, spec.train_split, spec.evaluation)
+    """The weights and data that the spec starts from now; the same for all methods and seeds.
+
+    Raises:
+        UserError: unknown or damaged policy, a split shorter than asked for.
+        EnvError: unknown benchmark, suite or split, or unusable data.
+    """
+    inputs = _inputs(spec.model, spec.benchmark, spec.suite, spec.train_split, spec.evaluation)
+    _require_tasks(spec, inputs.panels["train"].size)
+    return inputs
 
 
 @lru_cache(maxsize=8)
@@ -102,6 +105,14 @@ def _inputs(model: str, benchmark: str, suite: str, train_split: str, evaluation
     spec = RunSpec(model=model, benchmark=benchmark, suite=suite, train_split=train_split, evaluation=evaluation)
     tasks = load_benchmark(benchmark, suite)
     return record_inputs(load_policy(model), tasks, tasks.panel(train_split), eval_panel(spec, tasks))
+
+
+def _require_tasks(spec: RunSpec, available: int) -> None:
+    if spec.rollout.tasks > available:
+        raise UserError(
+            f"rollout.tasks is {spec.rollout.tasks}, but split {spec.train_split} of {spec.benchmark}/{spec.suite} has "
+            f"{available} tasks; ask for at most as many"
+        )
 
 
 def evaluation_updates(spec: RunSpec) -> list[int]:

@@ -20,7 +20,7 @@ from harness.determinism import Determinism
 from harness.evaluate import Protocol, evaluate
 from harness.learner import Learner
 from harness.manifest import Manifest, Status
-from harness.objective import update_policy
+from harness.objective import penalise_invalid, update_policy
 from harness.parts import Parts, episodes_of, evaluation_updates
 from harness.policy import weights_sha256
 from harness.progress import Report, Reporter
@@ -65,7 +65,8 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
         groups = rollout(parts.policy, learner.engine, parts.benchmark.make, tasks, spec.rollout, spec.seed, update)
     with seconds.of("credit_s"):
         learner.refresh_stale(update)
-        credits = [parts.method.credit(group, learner.rescorer, update) for group in groups]
+        rewarded = penalise_invalid(groups, spec.objective.invalid_penalty)
+        credits = [parts.method.credit(group, learner.rescorer, update) for group in rewarded]
     with seconds.of("update_s"):
         stats = update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)
     state.episodes += record.episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)

@@ -7,7 +7,8 @@ import pytest
 
 from harness import checkpoint, files
 from harness.cell import Cell
-from tests.harness.cells import KillPoint, run_in_process, small_spec
+from harness.errors import UserError
+from tests.harness.cells import KillPoint, run_here, run_in_process, small_spec
 
 COMPARED = ("episodes.parquet", "updates.parquet")
 
@@ -64,14 +65,14 @@ def test_killed_again_and_again(tmp_path: Path, undisturbed: tuple[object, ...])
 
 
 def test_damaged_last_checkpoint_stops_the_run_until_it_is_deleted(
-    tmp_path: Path, undisturbed: tuple[object, ...], capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, undisturbed: tuple[object, ...]
 ) -> None:
     spec = small_spec()
     assert run_in_process(tmp_path, spec, KillPoint("harness.record", "write_rows", 1)) == -signal.SIGKILL
     last = checkpoint.find(Cell(tmp_path, spec).folder)
     last.write_bytes(last.read_bytes()[:-100])
-    assert run_in_process(tmp_path, spec) == 1
-    assert f"checkpoint {last} is damaged" in capfd.readouterr().err
+    with pytest.raises(UserError, match=r"update-000003\.ckpt is damaged"):
+        run_here(tmp_path, spec.model_dump(mode="json"))
     last.unlink()
     assert run_in_process(tmp_path, spec) == 0
     assert bits(tmp_path) == undisturbed

@@ -97,6 +97,14 @@ def test_other_weights_are_refused(study: Path, capsys: pytest.CaptureFixture[st
     assert "started from other weights or data (policy.weights_sha256: 000000000000..." in capsys.readouterr().err
 
 
+def test_full_disk_ends_the_study_with_one_line(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(small_disk / "study") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("stepcredit: the disk is full")
+    assert "run the same command again" in last
+    assert not list(small_disk.rglob("*.tmp"))
+
+
 @pytest.mark.parametrize("name", ["episodes.parquet", "updates.parquet"])
 def test_truncated_results_are_refused_by_name(study: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder_of(study) / name

@@ -13,7 +13,8 @@ def spec_of(*overrides: str, model: str = "tiny", method: str = "grpo") -> RunSp
 
 
 def test_overrides_reach_their_section() -> None:
-    spec = spec_of("updates=7", "rollout.tasks=8", "optim.lr=1e-3", "evaluation.size=null", "evaluation.split=valid_seen")
+    sections = ("rollout.tasks=8", "optim.lr=1e-3", "evaluation.size=null", "evaluation.split=valid_seen")
+    spec = spec_of("updates=7", *sections)
     assert (spec.updates, spec.rollout.tasks, spec.optim.lr) == (7, 8, 0.001)
     assert (spec.evaluation.size, spec.evaluation.split, spec.seed) == (None, "valid_seen", 3)
 
