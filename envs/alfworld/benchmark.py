@@ -51,11 +51,10 @@ class AlfworldBenchmark:
         """A fresh episode of the game.
 
         Raises:
-            EnvError: there is no such game.
+            EnvError: there is no such game, or it cannot be read.
         """
         if task_id not in self._games:
-            record = self.record(task_id)
-            self._games[task_id] = Game.from_pddl(record.problem, record.task, GRAMMAR_VERSION)
+            self._games[task_id] = _parse(self.record(task_id))
         return AlfworldEnv(self._games[task_id])
 
     def record(self, task_id: str) -> GameRecord:
@@ -84,3 +83,10 @@ class AlfworldBenchmark:
         if split not in self._records:
             self._records[split] = {record.id: record for record in self._source.games(split)}
         return self._records[split]
+
+
+def _parse(record: GameRecord) -> Game:
+    try:
+        return Game.from_pddl(record.problem, record.task, GRAMMAR_VERSION)
+    except EnvError as error:
+        raise EnvError(f"{record.id}: {error}") from error

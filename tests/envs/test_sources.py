@@ -157,6 +157,13 @@ def test_an_unusable_game_is_named(copy: Path, harm: Callable[[Path], None], com
     assert "holds 133 usable games of valid_unseen, expected 134" in message
 
 
+def test_a_problem_that_cannot_be_read_names_its_game(complete: Path) -> None:
+    """Its facts and goal are there, so only playing it shows that they say nothing."""
+    game = listed_games("valid_unseen")[0]
+    with pytest.raises(EnvError, match=f"^{game}: PDDL problem"):
+        AlfworldBenchmark("real", {"ALFWORLD_DATA": str(complete)}).make(game)
+
+
 def test_many_missing_games_make_one_short_line(copy: Path) -> None:
     for game_id in listed_games("valid_unseen")[50:]:
         shutil.rmtree(copy / "json_2.1.1" / game_id)
