@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from envs.alfworld.env import AlfworldEnv
-from envs.alfworld.game import Game
 
 from envs.alfworld.assets import GRAMMAR_VERSION, load_assets
+from envs.alfworld.env import AlfworldEnv
+from envs.alfworld.game import Game
 from envs.alfworld.generator import GENERATOR_VERSION, generate
 from envs.alfworld.phrases import phrases
 from envs.alfworld.rooms import SPLIT_SIZES
@@ -22,9 +22,10 @@ from envs.alfworld.searcher import plausible_homes
 from envs.alfworld.subsets import Subset
 from harness import files
 from harness.policy import Policy, fresh_policy, weights_sha256
-from harness.tokenizer import phrase_tokenizer
+from harness.tokenizer import phrase_tokenizer, token_bytes_table
 from harness.warmstart.cloning import CloningSpec, CloningStep, clone
 from harness.warmstart.demonstrations import Demonstration, DemonstrationSpec, Demonstrator
+from harness.warmstart.embeddings import composed_embeddings
 
 _ABUNDANT = ("Cabinet", "Drawer", "Shelf")
 
@@ -41,7 +42,7 @@ class WarmstartSpec:
     seed: int = 0
     layers: int = 3
     hidden: int = 128
-    full: float = 0.1
+    full: float = 0.05
     walks: int = 4
     demonstrations: DemonstrationSpec = DemonstrationSpec()
     cloning: CloningSpec = CloningSpec()
@@ -53,6 +54,9 @@ def build(spec: WarmstartSpec, report: Callable[[CloningStep], None]) -> Policy:
     objects = frozenset().union(*assets.fits.values(), assets.affords["Toggleable"])
     tokenizer = phrase_tokenizer(phrases(assets.fits, objects, _ABUNDANT))
     policy = fresh_policy("tiny", tokenizer, layers=spec.layers, hidden=spec.hidden, seed=spec.seed)
+    scale = policy.model.config.initializer_range
+    rows_VD = composed_embeddings(token_bytes_table(tokenizer), spec.hidden, scale=scale, seed=spec.seed)
+    policy.model.get_input_embeddings().weight.data.copy_(rows_VD)
     for step in clone(policy.model, stream(spec, policy), spec.cloning):
         report(step)
     return policy

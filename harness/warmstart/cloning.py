@@ -16,15 +16,16 @@ from harness.warmstart.demonstrations import Demonstration
 
 @dataclass(frozen=True, slots=True)
 class CloningSpec:
-    """Optimisation of the warm start: AdamW, linear warm-up, cosine decay to a tenth."""
+    """Optimisation of the warm start: Muon for the matrices, AdamW for the rest, warm-up, cosine decay to a tenth."""
 
-    steps: int = 1500
-    batch: int = 64
+    steps: int = 2000
+    batch: int = 24
     lr: float = 2e-3
+    matrix_lr: float = 2e-2
     warmup: int = 50
     weight_decay: float = 0.01
     grad_clip: float = 1.0
-    micro_tokens: int = 8192
+    micro_tokens: int = 2560
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,14 @@ class CloningStep:
 
 def clone(model: PreTrainedModel, demonstrations: Iterator[Demonstration], spec: CloningSpec) -> Iterator[CloningStep]:
     """Train in place; yields after every step."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=spec.lr, betas=(0.9, 0.98), weight_decay=spec.weight_decay)
+    optimizers = _optimizers(model, spec)
     model.train()
     tokens = 0
     for step in range(spec.steps):
         batch = [next(demonstrations) for _ in range(spec.batch)]
-        for group in optimizer.param_groups:
-            group["lr"] = spec.lr * _schedule(step, spec)
+        for optimizer, peak in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * _schedule(step, spec)
         total = sum(float(item.weights[1:].sum()) for item in batch)
         loss = 0.0
         for part in _micro_batches(batch, spec.micro_tokens):
@@ -52,11 +54,22 @@ def clone(model: PreTrainedModel, demonstrations: Iterator[Demonstration], spec:
             part_loss.backward()
             loss += float(part_loss.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), spec.grad_clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer, _ in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         tokens += sum(len(item.token_ids) for item in batch)
         yield CloningStep(step, loss, tokens)
     model.eval()
+
+
+def _optimizers(model: PreTrainedModel, spec: CloningSpec) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Each optimizer with its peak learning rate. Muon (Jordan et al. 2024) takes the hidden matrices only."""
+    embedding = model.get_input_embeddings().weight
+    hidden = [p for p in model.parameters() if p.ndim == 2 and p is not embedding]
+    rest = [p for p in model.parameters() if p.ndim != 2 or p is embedding]
+    muon = torch.optim.Muon(hidden, lr=spec.matrix_lr, weight_decay=spec.weight_decay)
+    adamw = torch.optim.AdamW(rest, lr=spec.lr, betas=(0.9, 0.98), weight_decay=spec.weight_decay)
+    return [(muon, spec.matrix_lr), (adamw, spec.lr)]
 
 
 def _schedule(step: int, spec: CloningSpec) -> float:

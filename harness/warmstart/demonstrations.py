@@ -25,14 +25,16 @@ class DemonstrationSpec:
     Attributes:
         skill: how well it searches when it has no hint.
         max_turns: longest episode.
-        wrong: probability of a wrong command before a turn, shown but not imitated.
+        wrong: probability of a wrong command in place of the intended one, shown but not imitated.
+        again: the same right after a wrong command, so that the policy sees loops being left.
         hinted: share of episodes with a hindsight block.
         observation_weight: loss weight of observation tokens; response tokens weigh 1.
     """
 
     skill: Skill = Skill(plausible=0.3, waste=0.15)
     max_turns: int = 24
-    wrong: float = 0.1
+    wrong: float = 0.08
+    again: float = 0.4
     hinted: float = 0.35
     observation_weight: float = 0.2
 
@@ -82,15 +84,16 @@ class Demonstrator:
         text = env.reset().text
         expert.begin(text)
         tape.write(self._transcript.first(text), self._spec.observation_weight)
-        hint_at = _hint_turn(len(hint), rng)
+        hint_at, slips = _hint_turn(len(hint), rng), self._spec.wrong
         for turn in range(self._spec.max_turns):
             if turn == hint_at:
                 self._show(tape, hint)
                 expert.read_hint(hint)
                 expert.skill = Skill()
-            decision, weight = expert.decide(), 1.0
-            if rng.random() < self._spec.wrong:
-                decision, weight = self._wrong(decision, expert, rng), 0.0
+            decision, weight, slipped = expert.decide(), 1.0, rng.random() < slips
+            if slipped:
+                decision, weight = _wrong(decision, expert, rng), 0.0
+            slips = self._spec.again if slipped else self._spec.wrong
             result = env.step(decision.action)
             tape.write(self._encode_response(decision), weight)
             tape.write(self._transcript.following(result.observation.text), self._spec.observation_weight)
@@ -108,12 +111,6 @@ class Demonstrator:
         tape.write(self._transcript.hindsight("\n".join(hint)), 0.0)
         tape.write(suffix, 0.0)
 
-    def _wrong(self, decision: Decision, expert: Searcher, rng: random.Random) -> Decision:
-        """The intended command with its last name replaced by another receptacle of the room."""
-        words = decision.action.split()
-        other = rng.choice(expert.receptacles)
-        return Decision(decision.thought, " ".join([*words[:-2], other]) if len(words) > 2 else f"open {other}")
-
     def _successful_actions(self, env: Env, rng: random.Random) -> list[str]:
         """The admitted actions of another expert's episode on the task, as a peer's would be; empty if it failed."""
         expert, actions = self.searcher(rng), list[str]()
@@ -126,6 +123,15 @@ class Demonstrator:
                 return actions
             expert.observe(decision.action, result.observation.text)
         return []
+
+
+def _wrong(intended: Decision, expert: Searcher, rng: random.Random) -> Decision:
+    """What a young policy does: take what is not there, or name a wrong place."""
+    if expert.here and rng.random() < 0.5:
+        thing, place = f"{expert.goal.wanted} {rng.randint(1, 2)}", min(expert.here)
+        return Decision(f" take {thing}", f"take {thing} from {place}")
+    words, other = intended.action.split(), rng.choice(expert.receptacles)
+    return Decision(intended.thought, " ".join([*words[:-2], other]) if len(words) > 2 else f"open {other}")
 
 
 def _hint_turn(hint_length: int, rng: random.Random) -> int | None:
