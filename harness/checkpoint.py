@@ -72,7 +72,7 @@ def save(cell: Path, spec_sha256: str, state: RunState, weights: Weights) -> Pat
     with files.atomic(path) as file:
         file.write(b"\0" * _HEADER_BYTES)
         body = _HashingWriter(file)
-        torch.save(_plain(spec_sha256, state, weights), cast(BinaryIO, body))  # torch only writes and flushes
+        body.save(_plain(spec_sha256, state, weights))
         file.seek(0)
         file.write(_MAGIC + body.digest.hexdigest().encode() + b"\n")
     for old in available(cell)[:-_KEPT]:
@@ -139,15 +139,31 @@ def load(path: Path, spec_sha256: str) -> tuple[RunState, Weights]:
 
 
 class _HashingWriter:
-    """A binary sink that hashes what passes through."""
+    """A sink for torch that hashes what passes through."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._failure: OSError | None = None
         self.digest = hashlib.sha256()
+
+    def save(self, content: Mapping[str, Any]) -> None:
+        """Write the content as a torch archive.
+
+        Raises:
+            OSError: the file could not be written; torch reports that as an error of its own, which says nothing.
+        """
+        try:
+            torch.save(content, cast(BinaryIO, self))
+        except RuntimeError as error:
+            raise self._failure or error from error
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self._failure = error
+            raise
 
     def flush(self) -> None:
         self._file.flush()

@@ -81,4 +81,6 @@ class Learner:
 
 def _frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
     copy: PreTrainedModel = deepcopy(model)
-    return copy.eval().requires_grad_(False)
+    copy.eval()
+    copy.requires_grad_(False)
+    return copy

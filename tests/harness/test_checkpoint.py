@@ -108,3 +108,12 @@ def test_rows_are_independent_of_the_file(tmp_path: Path) -> None:
     found, _ = checkpoint.load(path, SPEC)
     found.timings[0] = replace(found.timings[0], eval_s=9.0)
     assert checkpoint.load(path, SPEC)[0] == state()
+
+
+def test_full_disk_keeps_the_checkpoints_there_are(small_disk: Path) -> None:
+    checkpoint.save(small_disk, SPEC, state(1), weights())
+    large = Weights({"w": torch.zeros(100_000)}, {}, None)
+    with pytest.raises(UserError, match=r"the disk is full: .*update-000002\.ckpt"):
+        checkpoint.save(small_disk, SPEC, state(2), large)
+    assert checkpoint.load(checkpoint.find(small_disk), SPEC)[0] == state(1)
+    assert [path.name for path in (small_disk / "checkpoints").iterdir()] == ["update-000001.ckpt"]
