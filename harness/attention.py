@@ -116,7 +116,7 @@ class Block:
         shape: (R, N).
         keys: L.
         grid_T: place of each token among the R * N; None where every place holds a token, in order.
-        mask: what a query may see: [R * kv heads, 1, L] to be added where N is 1, else [R, 1, group * N, L] booleans;
+        mask: 0 where a query may look, else -inf: [R * kv heads, 1, L] if N is 1, else [R, 1, group * N, L];
             None means causal, rows without a past.
     """
 
@@ -302,10 +302,10 @@ def _mask(start_R: NDArray[np.int64], queries: int, keys: int, heads: Heads, lik
     """Query n of row r sees the positions up to start_r + n."""
     last_RN = torch.from_numpy(start_R[:, None] + np.arange(queries)).to(like.device)
     visible = torch.arange(keys, device=like.device) <= last_RN[:, :, None]
-    if queries > 1:
-        return visible[:, None].repeat(1, 1, heads.query // heads.kv, 1)
     bias = torch.zeros((), dtype=like.dtype, device=like.device).where(visible, -torch.inf)
-    return bias.repeat_interleave(heads.kv, dim=0)
+    if queries == 1:
+        return bias.repeat_interleave(heads.kv, dim=0)
+    return bias[:, None].repeat(1, 1, heads.query // heads.kv, 1)
 
 
 def _grid(

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.attention import Heads, RowCache, cached_batch, packed_logits
+from harness.errors import UserError
 from harness.seeds import uniforms
 from harness.turns import TurnTracker
 
@@ -87,6 +88,9 @@ class Session:
 
         The draw of a token is the inverse of the cumulative distribution at the uniform of (seed, index in the turn),
         so that it does not depend on what else is in the batch.
+
+        Raises:
+            UserError: the model's logits are not finite.
         """
         seed_B = np.asarray(seeds, dtype=np.int64)
         trackers = [new_tracker() for _ in seeds]
@@ -112,7 +116,7 @@ class Session:
         self._pending = [tokens[-1:] for tokens in drawn]
         logprobs = _by_row(logprob_parts, len(seeds))
         return [
-            Sample(np.array(ids, dtype=np.int64), np.array(scores, dtype=np.float32), tracker, not tracker.done)
+            Sample(np.array(ids, dtype=np.int64), scores, tracker, not tracker.done)
             for ids, scores, tracker in zip(drawn, logprobs, trackers, strict=True)
         ]
 
@@ -122,7 +126,7 @@ class Session:
             pending.extend(new)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these, in this order. The cache moves only once half of it is unused."""
+        """Drop all rows but these, given in ascending order. The cache moves only once half of it is unused."""
         self._rows = self._rows[list(rows)]
         self._pending = [self._pending[row] for row in rows]
         if 0 < len(rows) <= len(self._lengths) // 2:
@@ -176,16 +180,18 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float) -> tuple[Tens
         cumulative_BV = logprob_BV.exp().cumsum(-1, dtype=torch.float64)
         threshold_B = uniform_B * cumulative_BV[:, -1]
         token_B = torch.searchsorted(cumulative_BV, threshold_B[:, None], right=True)[:, 0]
+        token_B = token_B.clamp(max=logits_BV.shape[1] - 1)
     return token_B, logprob_BV.gather(1, token_B[:, None])[:, 0]
 
 
-def _by_row(parts: Sequence[tuple[NDArray[np.int64], Tensor]], rows: int) -> list[list[float]]:
+def _by_row(parts: Sequence[tuple[NDArray[np.int64], Tensor]], rows: int) -> list[NDArray[np.float32]]:
     """Log-probabilities by row, fetched from the device at once."""
-    by_row: list[list[float]] = [[] for _ in range(rows)]
-    owners = np.concatenate([owner for owner, _ in parts]).tolist()
-    for row, value in zip(owners, torch.cat([values for _, values in parts]).tolist(), strict=True):
-        by_row[row].append(value)
-    return by_row
+    owner_K = np.concatenate([owner for owner, _ in parts])
+    value_K = torch.cat([values for _, values in parts]).cpu().numpy()
+    if not np.isfinite(value_K).all():
+        raise UserError("the policy's log-probabilities are not finite: its weights are damaged, or training diverged")
+    order = np.argsort(owner_K, kind="stable")
+    return np.split(value_K[order], np.searchsorted(owner_K[order], np.arange(1, rows)))
 
 
 def _chunk_ends(counts: NDArray[np.int64], budget: int) -> list[int]:

@@ -34,12 +34,10 @@ class TurnTracker:
     def push(self, token_id: int) -> bool:
         """Take the next token; returns whether the turn is done."""
         piece = self._token_bytes(token_id)
-        buffer = self._buffer
-        before = len(buffer)
-        self._starts.append(before)
-        buffer += piece
+        self._starts.append(len(self._buffer))
+        self._buffer += piece
         if self._end < 0 and b">" in piece:
-            self._end = self._closing(before)
+            self._end = self._closing()
         return self._end >= 0
 
     @property
@@ -71,11 +69,10 @@ class TurnTracker:
         start = self._buffer.find(_ACTION) + len(_ACTION)
         return self._buffer[start : self._end].decode("utf-8", "replace").strip()
 
-    def _closing(self, before: int) -> int:
-        """Where the closing tag begins if the bytes from `before` on completed it, else -1."""
-        end = self._buffer.find(_END_ACTION, max(0, before - len(_END_ACTION) + 1))
-        opened = self._buffer.find(_ACTION, 0, end) if end >= 0 else -1
-        return end if opened >= 0 else -1
+    def _closing(self) -> int:
+        """Where the tag that ends the turn begins, else -1."""
+        opened = self._buffer.find(_ACTION)
+        return self._buffer.find(_END_ACTION, opened + len(_ACTION)) if opened >= 0 else -1
 
     def _span(self, start: int, end: int) -> Span:
         return Span(bisect_left(self._starts, start), bisect_left(self._starts, end))

@@ -16,7 +16,7 @@ from harness.engine import TransformersEngine
 from harness.policy import Policy, fresh_policy
 from harness.rollout import rollout
 from harness.spec import RolloutSpec
-from harness.tokenizer import phrase_tokenizer
+from harness.tokenizer import TAGS, phrase_tokenizer
 from methods.contract import Group
 
 PHRASES = ("the mug is on shelf ", "nothing happens.", "look", "go to ", "shelf ", "you see ", "think about it")
@@ -54,9 +54,13 @@ class ToyEnv:
 
 
 def toy_policy(seed: int = 0) -> Policy:
-    """Two layers; the closing tag is likely enough for turns of all lengths, the opening one comes first."""
+    """Two layers; a bias on the language head makes tags likely and single bytes rare, so that many turns are whole."""
     policy = fresh_policy("toy", phrase_tokenizer(PHRASES), layers=2, hidden=64, seed=seed)
     sharpen(policy.model, seed)
+    bias = torch.full((len(policy.tokenizer),), -9.0)
+    bias[policy.tokenizer.convert_tokens_to_ids([*TAGS, *PHRASES, "a", "z"])] = 0.0
+    bias[policy.tokenizer.convert_tokens_to_ids(["<action>", "</action>"])] = 1.5
+    policy.model.lm_head.bias = torch.nn.Parameter(bias)
     return policy
 
 

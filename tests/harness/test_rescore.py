@@ -1,0 +1,85 @@
+"""Rescoring against one plain forward pass for each step."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from harness.rescore import ModelRescorer
+from methods.contract import MethodError, ScoreRequest, Trajectory, Weights
+from tests.harness.support import SPEC, plain_logprobs, toy_groups, toy_policy
+
+POLICY, STALE = toy_policy(), toy_policy(seed=1).model
+TRAJECTORIES = [trajectory for group in toy_groups(POLICY) for trajectory in group.trajectories]
+HINT = "go to shelf shelf look at the mug z"
+
+
+def naive(model: PreTrainedModel, trajectory: Trajectory, hint: list[int], temperature: float = 1.0) -> Tensor:
+    suffix = list(POLICY.transcript.generation_suffix)
+    parts = []
+    for step in trajectory.steps:
+        prompt = step.prompt_ids.tolist()
+        assert prompt[-len(suffix) :] == suffix
+        text = [*prompt[: -len(suffix)], *hint, *suffix, *step.response_ids]
+        parts.append(plain_logprobs(model, text, len(step.response_ids), temperature))
+    return torch.cat(parts).float()
+
+
+@pytest.mark.parametrize("weights", Weights)
+@pytest.mark.parametrize("hindsight", [None, HINT])
+@pytest.mark.parametrize("budget", [64, 10_000])
+def test_scores_are_those_of_separate_passes(weights: Weights, hindsight: str | None, budget: int) -> None:
+    model = POLICY.model if weights is Weights.LIVE else STALE
+    hint = [] if hindsight is None else POLICY.transcript.hindsight(hindsight)
+    requests = [ScoreRequest(trajectory, weights, hindsight) for trajectory in TRAJECTORIES]
+    scores = ModelRescorer(POLICY, STALE, budget).score(requests)
+    for trajectory, score_T in zip(TRAJECTORIES, scores, strict=True):
+        assert score_T.dtype == torch.float32
+        assert not score_T.requires_grad
+        torch.testing.assert_close(score_T, naive(model, trajectory, hint), atol=1e-5, rtol=0)
+
+
+def test_live_student_repeats_the_sampler_at_its_temperature() -> None:
+    groups = toy_groups(POLICY, spec=SPEC.model_copy(update={"temperature": 0.7}))
+    trajectories = [trajectory for group in groups for trajectory in group.trajectories]
+    scores = ModelRescorer(POLICY, None, 500, temperature=0.7).score(
+        [ScoreRequest(trajectory, Weights.LIVE) for trajectory in trajectories]
+    )
+    for trajectory, score_T in zip(trajectories, scores, strict=True):
+        np.testing.assert_allclose(score_T, np.concatenate([step.logprobs for step in trajectory.steps]), atol=1e-5)
+
+
+def test_requests_keep_their_order_when_weights_and_hints_are_mixed() -> None:
+    chosen = [
+        ScoreRequest(trajectory, weights, hint)
+        for trajectory in TRAJECTORIES[:2]
+        for hint in (HINT, None, "look")
+        for weights in (Weights.STALE, Weights.LIVE)
+    ]
+    rescorer = ModelRescorer(POLICY, STALE, 300)
+    for request, score_T in zip(chosen, rescorer.score(chosen), strict=True):
+        torch.testing.assert_close(score_T, rescorer.score([request])[0], atol=1e-5, rtol=0)
+
+
+def test_a_hint_beyond_the_models_positions_loses_its_end() -> None:
+    policy = toy_policy()
+    trajectory = max(TRAJECTORIES, key=lambda each: len(each.steps[-1].prompt_ids))
+    longest = len(trajectory.steps[-1].prompt_ids) + len(trajectory.steps[-1].response_ids)
+    policy.model.config.max_position_embeddings = longest + 3
+    score_T = ModelRescorer(policy, None, 500).score([ScoreRequest(trajectory, Weights.LIVE, HINT)])[0]
+    kept = POLICY.transcript.hindsight(HINT)[:3]
+    torch.testing.assert_close(score_T, naive(POLICY.model, trajectory, kept), atol=1e-5, rtol=0)
+
+
+def test_a_trajectory_without_steps_has_no_scores() -> None:
+    empty = replace(TRAJECTORIES[0], steps=())
+    requests = [ScoreRequest(empty, Weights.LIVE, hint) for hint in (None, HINT)]
+    assert [len(score_T) for score_T in ModelRescorer(POLICY, None, 500).score(requests)] == [0, 0]
+
+
+def test_stale_weights_must_exist() -> None:
+    with pytest.raises(MethodError, match="stale_refresh"):
+        ModelRescorer(POLICY, None, 500).score([ScoreRequest(TRAJECTORIES[0], Weights.STALE)])
