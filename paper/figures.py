@@ -29,7 +29,7 @@ from paper.aggregates import (
 )
 from paper.results import Study
 from paper.statistics import Estimate
-from paper.tables import BEFORE, display_name
+from paper.tables import BEFORE, NAMES, display_name
 
 # Paul Tol's bright scheme, safe for colour blindness; markers and dashes say the same in grey print.
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#AA3377", "#66CCEE", "#CCBB44")
@@ -39,6 +39,7 @@ GREY = "#8A8A8A"
 INK = "#2B2B2B"
 WIDTH = 6.9
 WINDOW = 5
+MOST_METHODS_WITH_DOTS = 4
 
 DIAGNOSTICS = {
     "entropy": "Entropy (nats a token)",
@@ -61,32 +62,21 @@ class Plot:
 
 def all_plots(study: Study) -> list[Plot]:
     """Every figure that the study has data for."""
-    band = _band_phrase(study)
-    plots = [
-        Plot(
-            "learning_curves",
-            f"Success while training. Left: the held-out panel, each task once a seed. Right: the "
-            f"trajectories that each update learned from, mean of {WINDOW} updates. {band}",
-            learning_curves,
-        ),
-        Plot(
-            "subset_bars",
-            "Success after training by subset, with 95% intervals; dots are seeds. n: episodes before training, then "
-            "of each method.",
-            subset_bars,
-        ),
-    ]
+    several = max(len(study.of(method)) for method in study.methods) > 1
+    band = "Bands: 95% Student-t over seeds." if several else "One seed: the left band is Wilson's 95% over tasks."
+    dots = "Dots are seeds." if several else "One seed: the intervals are over tasks."
+    curves = (
+        "Success while training. Left: the held-out panel, each task once a seed. Right: the trajectories that each "
+        f"update learned from, mean of {WINDOW} updates. {band}"
+    )
+    seen = f"{dots} " if several and len(study.methods) <= MOST_METHODS_WITH_DOTS else ""
+    bars = f"Success after training by subset, with 95% intervals. {seen}n: episodes before training, then by method."
+    forest = f"Difference to GRPO on the same seeds and tasks, with 95% intervals. {dots} n counts pairs."
+    health = f"How the runs behaved, mean of {WINDOW} updates. {band if several else ''}".strip()
+    plots = [Plot("learning_curves", curves, learning_curves), Plot("subset_bars", bars, subset_bars)]
     if rivals(study):
-        plots.append(
-            Plot(
-                "paired_differences",
-                "Difference to GRPO on the same seeds and tasks, with 95% intervals; "
-                "small dots are seeds, n counts pairs.",
-                paired_differences,
-            )
-        )
-    plots.append(Plot("diagnostics", f"How the runs behaved. {band}", diagnostics))
-    return plots
+        plots.append(Plot("paired_differences", forest, paired_differences))
+    return [*plots, Plot("diagnostics", health, diagnostics)]
 
 
 def render(plot: Plot, study: Study) -> dict[Literal["png", "svg"], bytes]:
@@ -101,7 +91,7 @@ def learning_curves(study: Study) -> Figure:
     """Held-out success (with the tasks' interval for a single seed) and training success over updates."""
     figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for index, method in enumerate(study.methods):
+    for method, index in _style_numbers(study).items():
         _curve(left, evaluation_curve(study, method), index, display_name(method), marker=True)
         _curve(right, training_curve(study, method, WINDOW), index, display_name(method))
     left.set_title(f"Held-out panel ({study.manifest.panels.eval.size} tasks)")
@@ -119,7 +109,7 @@ def subset_bars(study: Study) -> Figure:
     """Final success by subset: a bar a method, the policy before training first."""
     columns = subset_columns(study)
     series = [(BEFORE, GREY, [initial_success(study, subset) for subset in columns])]
-    for index, method in enumerate(study.methods):
+    for method, index in _style_numbers(study).items():
         series.append((display_name(method), _colour(index), [final_success(study, method, s) for s in columns]))
     figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     axes = figure.subplots()
@@ -127,6 +117,8 @@ def subset_bars(study: Study) -> Figure:
     for position, (label, colour, estimates) in enumerate(series):
         offset = (position - (len(series) - 1) / 2) * width
         _bars(axes, estimates, offset, width, label, colour)
+        if len(study.methods) <= MOST_METHODS_WITH_DOTS:
+            _bar_dots(axes, estimates, offset)
     axes.set_xticks(range(len(columns)), [_with_n(study, subset) for subset in columns])
     axes.tick_params(axis="x", length=0)
     axes.axvline(len(columns) - 1.5, color="#CCCCCC", linewidth=0.8, linestyle=(0, (2, 2)))
@@ -144,10 +136,10 @@ def paired_differences(study: Study) -> Figure:
     axes = figure.subplots()
     axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
     step = 0.62 / max(len(methods), 2)
-    for index, method in enumerate(methods):
-        offset = (index - (len(methods) - 1) / 2) * step
+    for position, method in enumerate(methods):
+        offset = (position - (len(methods) - 1) / 2) * step
         estimates = [difference_to_baseline(study, method, subset) for subset in columns]
-        _forest(axes, estimates, offset, study.methods.index(method), display_name(method))
+        _forest(axes, estimates, offset, _style_numbers(study)[method], display_name(method))
     for line in range(len(columns) - 1):
         axes.axhline(line + 0.5, color="#E4E4E4", linewidth=0.7, zorder=0)
     axes.set_yticks(range(len(columns)), columns)
@@ -168,7 +160,7 @@ def diagnostics(study: Study) -> Figure:
     grid = figure.subplots(2, 2, sharex=True)
     for axes, name in zip(grid.flat, _diagnostic_names(study), strict=True):
         scale = 100.0 if name in SHARES else 1.0
-        for index, method in enumerate(study.methods):
+        for method, index in _style_numbers(study).items():
             _curve(axes, diagnostic_curve(study, method, name, WINDOW), index, display_name(method), scale=scale)
         axes.set_title(DIAGNOSTICS[name])
         top = axes.get_ylim()[1]
@@ -277,9 +269,12 @@ def _bars(
         capsize=1.8,
         capthick=0.8,
     )
-    for position, estimate in known:
-        if estimate.seeds > 1:
-            _seed_dots(axes, [position] * estimate.seeds, [100 * value for value in estimate.by_seed])
+
+
+def _bar_dots(axes: Axes, estimates: Sequence[Estimate | None], offset: float) -> None:
+    for x, estimate in enumerate(estimates):
+        if estimate is not None and estimate.seeds > 1:
+            _seed_dots(axes, [x + offset] * estimate.seeds, [100 * value for value in estimate.by_seed])
 
 
 def _forest(axes: Axes, estimates: Sequence[Estimate | None], offset: float, index: int, label: str) -> None:
@@ -335,18 +330,18 @@ def _legend_above(figure: Figure, axes: Axes) -> None:
         handles,
         labels,
         loc="outside upper center",
-        ncols=min(len(labels), 6),
+        ncols=min(len(labels), 7),
         handlelength=2.2,
         columnspacing=1.6,
         borderaxespad=0.2,
     )
 
 
-def _band_phrase(study: Study) -> str:
-    seeds = {len(study.of(method)) for method in study.methods}
-    if max(seeds) == 1:
-        return "One seed: bands, where there are any, are Wilson 95% over tasks."
-    return "Bands: 95% Student-t over seeds."
+def _style_numbers(study: Study) -> dict[str, int]:
+    """A method's place in the colours, the same in every figure and, for the methods that have a name, every study."""
+    known = list(NAMES)
+    new = [method for method in study.methods if method not in NAMES]
+    return {method: [*known, *new].index(method) for method in study.methods}
 
 
 def _colour(index: int) -> str:

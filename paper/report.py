@@ -149,7 +149,7 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
     yield (
         "Evaluation",
         (
-            f"each task once; before the first update, every {evaluation.every} updates, after the last; "
+            f"each task once; before the first update, every {_counted(evaluation.every, 'update')}, after the last; "
             f"temperature {evaluation.temperature:g}, seed {evaluation.seed} for every run"
         ),
     )
