@@ -43,8 +43,7 @@ MOST_METHODS_WITH_DOTS = 4
 
 DIAGNOSTICS = {
     "entropy": "Entropy (nats a token)",
-    "kl": "KL to the warm start (nats a token)",
-    "grad_norm": "Gradient norm",
+    "kl": "KL of one update (nats a token)",
     "invalid_rate": "Invalid actions (% of turns)",
     "mixed_groups": "Mixed groups (% of groups)",
 }
@@ -158,22 +157,16 @@ def diagnostics(study: Study) -> Figure:
     """Small multiples of what tells a healthy run from a collapsing one."""
     figure = Figure(figsize=(WIDTH, 3.7), layout=ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.06))
     grid = figure.subplots(2, 2, sharex=True)
-    for axes, name in zip(grid.flat, _diagnostic_names(study), strict=True):
+    for axes, (name, title) in zip(grid.flat, DIAGNOSTICS.items(), strict=True):
         scale = 100.0 if name in SHARES else 1.0
         for method, index in _style_numbers(study).items():
             _curve(axes, diagnostic_curve(study, method, name, WINDOW), index, display_name(method), scale=scale)
-        axes.set_title(DIAGNOSTICS[name])
+        axes.set_title(title)
         top = axes.get_ylim()[1]
         axes.set_ylim(0, min(100, top) if name in SHARES else top)
         _updates_axis(axes, study, label=axes in grid[1])
     _legend_above(figure, grid[0, 0])
     return figure
-
-
-def _diagnostic_names(study: Study) -> tuple[str, ...]:
-    """Four names. Without a KL term in its objective a run measures no KL and records zeros: not worth a panel."""
-    recorded = any(point.mean for method in study.methods for point in diagnostic_curve(study, method, "kl"))
-    return "entropy", "kl" if recorded else "grad_norm", "invalid_rate", "mixed_groups"
 
 
 @contextmanager

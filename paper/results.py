@@ -33,7 +33,7 @@ EPISODE_COLUMNS = (
     "invalid_actions",
     "rollout_sha256",
 )
-UPDATE_COLUMNS = ("update", "groups", "mixed_groups", "kl", "entropy", "grad_norm")
+UPDATE_COLUMNS = ("update", "groups", "mixed_groups", "kl", "entropy")
 # What runs of one table may differ in; checkpoint_every changes no result.
 FREE_FIELDS = frozenset({"method", "method_options", "seed", "checkpoint_every"})
 

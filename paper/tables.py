@@ -151,7 +151,7 @@ def provenance_table(study: Study) -> Table:
         "Hashes are sha256, first 10 digits here, whole in the CSV. A replicate is in no aggregate.",
         "Within each seed, all methods drew the same rollouts at update 0."
         if same_start(study)
-        else "WARNING: methods of one seed drew different rollouts at update 0; they are not comparable seed by seed.",
+        else "WARNING: the methods of a seed are not known to have drawn the same rollouts at update 0.",
     )
     return Table("provenance", "Provenance", header, rows, notes)
 
@@ -182,7 +182,7 @@ def same_start(study: Study) -> bool:
     starts: dict[int, set[str | None]] = {}
     for run in study.runs:
         starts.setdefault(run.spec.seed, set()).add(run.manifest.update0_rollouts_sha256)
-    return all(len(hashes) == 1 for hashes in starts.values())
+    return all(len(hashes) == 1 and None not in hashes for hashes in starts.values())
 
 
 def _reproduced(study: Study, run: Run) -> str | None:

@@ -125,7 +125,6 @@ def simulated_updates(method: str, seed: int, updates: int) -> pd.DataFrame:
             "skipped_groups": 3,
             "kl": 1e-4 * step * rng.random(updates),
             "entropy": 0.6 * np.exp(-step / 80) + 0.02 * rng.standard_normal(updates),
-            "grad_norm": 0.3 + 0.1 * rng.random(updates),
             "diagnostics": "{}",
         }
     )
