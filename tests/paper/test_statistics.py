@@ -110,7 +110,7 @@ def tables_and_shuffles(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame, pd
     return whole, pd.concat(batches[::-1]), baseline
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(tables_and_shuffles())
 def test_aggregates_ignore_batches_and_row_order_bit_for_bit(tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]):
     whole, shuffled, baseline = tables
@@ -119,7 +119,7 @@ def test_aggregates_ignore_batches_and_row_order_bit_for_bit(tables: tuple[pd.Da
     assert paired_difference(baseline, shuffled) == paired_difference(baseline, whole)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(tables_and_shuffles())
 def test_swapping_the_methods_flips_the_difference(tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]):
     ours, _, baseline = tables
