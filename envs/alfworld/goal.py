@@ -210,7 +210,7 @@ _SHAPES: Mapping[tuple[str, ...], Subset] = {
 
 def _recognize(clauses: Sequence[Clause]) -> GoalSpec:
     atoms = [atom for clause in clauses for atom in clause.atoms]
-    shape = tuple(sorted(atom.predicate for atom in atoms if atom.predicate in DYNAMIC))
+    shape = tuple(sorted(("not " * atom.negated) + atom.predicate for atom in atoms if atom.predicate in DYNAMIC))
     if shape not in _SHAPES:
         raise EnvError(f"PDDL goal is none of ALFWorld's six tasks; it depends on {', '.join(shape) or 'nothing'}")
     if _SHAPES[shape] is Subset.LOOK:

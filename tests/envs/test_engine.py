@@ -362,6 +362,7 @@ BROKEN = [
     ("(objectType ?o MugType)", "(or (objectType ?o MugType))", "does not know: (or (objecttype"),
     ("(objectType ?o MugType)", "", "must name one type with 'objecttype'"),
     ("(objectType ?o MugType)", "(isSliced ?o) (objectType ?o MugType)", "none of ALFWorld's six tasks"),
+    ("(inReceptacle ?o ?r)", "(not (inReceptacle ?o ?r))", "it depends on not inreceptacle"),
     ("?o - object", "?o - thing", "unknown type 'thing'"),
 ]
 
