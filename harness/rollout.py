@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -26,13 +26,16 @@ def rollout(
     spec: RolloutSpec,
     run_seed: int,
     update: int,
+    hindsight: Mapping[str, str] | None = None,
 ) -> list[Group]:
     """Draw `spec.group` trajectories of each task.
 
     Every turn's draws depend on (run seed, update, task id, trajectory, turn) and the weights alone. An environment
-    that breaks ends its own episodes, with `StopReason.ENV_FAILURE`.
+    that breaks ends its own episodes, with `StopReason.ENV_FAILURE`. `hindsight` maps task ids to a block that their
+    first prompt shows, to measure what a policy makes of it.
     """
-    groups = [_start(task, make_env, policy.transcript, spec) for task in tasks]
+    hints = hindsight or {}
+    groups = [_start(task, make_env, policy.transcript, spec, hints.get(task.id)) for task in tasks]
     live = [episode for group in groups for episode in group if episode.stop is None]
     if live:
         session = engine.open([episode.prompt for episode in live])
@@ -136,11 +139,16 @@ class _Episode:
         self._length = end
 
 
-def _start(task: Task, make_env: Callable[[str], Env], transcript: Transcript, spec: RolloutSpec) -> list[_Episode]:
+def _start(
+    task: Task, make_env: Callable[[str], Env], transcript: Transcript, spec: RolloutSpec, hint: str | None
+) -> list[_Episode]:
     """The group's episodes with their first prompt; the environment is built once and cloned."""
     env = make_env(task.id)
     try:
         first = transcript.first(env.reset().text)
+        if hint is not None:
+            suffix = transcript.generation_suffix
+            first = [*first[: -len(suffix)], *transcript.hindsight(hint), *suffix]
         envs = [env, *(env.clone() for _ in range(spec.group - 1))]
     except EnvFailure:
         first, envs = [], [env] * spec.group

@@ -68,9 +68,9 @@ _COMMANDS = (
 )
 _WORDS = (
     *(
-        "a an and at again clean close closed cold cool done examine facing find from heat held hot in in/on is it".split()
+        ["a", "an", "and", "at", "again", "clean", "close", "closed", "cold", "cool", "done", "examine", "facing", "find", "from", "heat", "held", "hot", "in", "in/on", "is", "it"]
     ),
-    *("light loc look move off on open of put search slice sliced some take the them to turn two under use".split()),
+    *(["light", "loc", "look", "move", "off", "on", "open", "of", "put", "search", "slice", "sliced", "some", "take", "the", "them", "to", "turn", "two", "under", "use"]),
     "with",
 )
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
 
+from envs import load_benchmark
 from envs.alfworld.assets import GRAMMAR_VERSION, load_assets
 from envs.alfworld.env import AlfworldEnv
 from envs.alfworld.game import Game
@@ -20,14 +24,19 @@ from envs.alfworld.phrases import phrases
 from envs.alfworld.rooms import SPLIT_SIZES
 from envs.alfworld.searcher import plausible_homes
 from envs.alfworld.subsets import Subset
+from envs.contract import Benchmark
+from envs.panel import Panel
 from harness import files
 from harness.policy import Policy, fresh_policy, weights_sha256
+from harness.spec import RolloutSpec
 from harness.tokenizer import phrase_tokenizer, token_bytes_table
 from harness.warmstart.cloning import CloningSpec, CloningStep, clone
 from harness.warmstart.demonstrations import Demonstration, DemonstrationSpec, Demonstrator
 from harness.warmstart.embeddings import composed_embeddings
+from harness.warmstart.measure import Measurement, measure
 
 _ABUNDANT = ("Cabinet", "Drawer", "Shelf")
+_LONG_TURNS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class WarmstartSpec:
     seed: int = 0
     layers: int = 3
     hidden: int = 128
-    full: float = 0.05
+    full: float = 0.03
     walks: int = 4
     demonstrations: DemonstrationSpec = DemonstrationSpec()
     cloning: CloningSpec = CloningSpec()
@@ -56,7 +65,8 @@ def build(spec: WarmstartSpec, report: Callable[[CloningStep], None]) -> Policy:
     policy = fresh_policy("tiny", tokenizer, layers=spec.layers, hidden=spec.hidden, seed=spec.seed)
     scale = policy.model.config.initializer_range
     rows_VD = composed_embeddings(token_bytes_table(tokenizer), spec.hidden, scale=scale, seed=spec.seed)
-    policy.model.get_input_embeddings().weight.data.copy_(rows_VD)
+    with torch.no_grad():
+        policy.model.get_parameter("model.embed_tokens.weight").copy_(rows_VD)
     for step in clone(policy.model, stream(spec, policy), spec.cloning):
         report(step)
     return policy
@@ -76,7 +86,7 @@ def stream(spec: WarmstartSpec, policy: Policy) -> Iterator[Demonstration]:
         index += 1
 
 
-def save(policy: Policy, spec: WarmstartSpec, measured: Mapping[str, Any], folder: Path) -> None:
+def save(policy: Policy, spec: WarmstartSpec, measured: Sequence[Mapping[str, Any]], folder: Path) -> None:
     """Write weights, tokenizer and manifest; the manifest comes last, so that a folder with one is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     policy.model.save_pretrained(folder)
@@ -96,6 +106,31 @@ def save(policy: Policy, spec: WarmstartSpec, measured: Mapping[str, Any], folde
         "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names},
     }
     files.write_json(folder / "manifest.json", manifest)
+
+
+def main(folder: Path) -> None:
+    """Build the default policy, measure it, write the folder; shows progress on standard error."""
+    files.make_folder(folder)
+    spec = WarmstartSpec()
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)) as bars:
+        cloning = bars.add_task("cloning", total=spec.cloning.steps)
+        policy = build(spec, lambda step: bars.update(cloning, completed=step.step + 1))
+    save(policy, spec, [asdict(found) for found in measure_everywhere(policy)], folder)
+    print(f"policy: {folder}")
+
+
+def measure_everywhere(policy: Policy) -> list[Measurement]:
+    """Held-out games of every suite whose data is here: mini, full and, where they can be found, the real ones."""
+    found = measure(policy, *_held_out("mini"), RolloutSpec())
+    found += measure(policy, *_held_out("full"), RolloutSpec(max_turns=_LONG_TURNS, max_context_tokens=2048))
+    if any(os.environ.get(name) for name in ("ALFWORLD_DATA", "STEPCREDIT_DATA")):
+        found += measure(policy, *_held_out("real"), RolloutSpec(max_turns=_LONG_TURNS, max_context_tokens=2048))
+    return found
+
+
+def _held_out(suite: str) -> tuple[Benchmark, Panel]:
+    benchmark = load_benchmark("alfworld", suite)
+    return benchmark, benchmark.panel("valid_unseen")
 
 
 def shortened(spec: WarmstartSpec, steps: int) -> WarmstartSpec:

@@ -18,14 +18,14 @@ from harness.warmstart.demonstrations import Demonstration
 class CloningSpec:
     """Optimisation of the warm start: Muon for the matrices, AdamW for the rest, warm-up, cosine decay to a tenth."""
 
-    steps: int = 2000
-    batch: int = 24
+    steps: int = 2400
+    batch: int = 12
     lr: float = 2e-3
     matrix_lr: float = 2e-2
     warmup: int = 50
     weight_decay: float = 0.01
     grad_clip: float = 1.0
-    micro_tokens: int = 2560
+    micro_tokens: int = 1536
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Demonstrator:
     def demonstrations(self, make_env: Callable[[], Env], count: int, rng: random.Random) -> Iterator[Demonstration]:
         """`count` episodes of one task."""
         for _ in range(count):
-            hint = self._successful_actions(make_env(), rng) if rng.random() < self._spec.hinted else []
+            hint = self.successful_actions(make_env(), rng) if rng.random() < self._spec.hinted else []
             yield self._episode(make_env(), hint, rng)
 
     def response(self, decision: Decision) -> str:
@@ -111,7 +111,7 @@ class Demonstrator:
         tape.write(self._transcript.hindsight("\n".join(hint)), 0.0)
         tape.write(suffix, 0.0)
 
-    def _successful_actions(self, env: Env, rng: random.Random) -> list[str]:
+    def successful_actions(self, env: Env, rng: random.Random) -> list[str]:
         """The admitted actions of another expert's episode on the task, as a peer's would be; empty if it failed."""
         expert, actions = self.searcher(rng), list[str]()
         expert.begin(env.reset().text)

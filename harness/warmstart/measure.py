@@ -1,0 +1,94 @@
+"""What a warm start can do: success and invalid actions on held-out games, without and with hindsight."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from envs.alfworld.assets import load_assets
+from envs.alfworld.searcher import plausible_homes
+from envs.contract import Benchmark
+from envs.panel import Panel
+from harness.engine import TransformersEngine
+from harness.policy import Policy
+from harness.rollout import rollout
+from harness.seeds import seed_for
+from harness.spec import RolloutSpec
+from harness.warmstart.demonstrations import DemonstrationSpec, Demonstrator
+from methods.contract import Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Sampled episodes at temperature 1, one game a task.
+
+    Attributes:
+        hindsight: none, true (a successful episode of the same game) or foreign (of another game).
+        success: share of episodes that succeed.
+        stderr: its binomial standard error.
+        invalid: share of actions that the environment did not admit.
+    """
+
+    suite: str
+    split: str
+    panel_sha256: str
+    hindsight: str
+    episodes: int
+    success: float
+    stderr: float
+    invalid: float
+    turns: float
+
+
+def measure(policy: Policy, benchmark: Benchmark, panel: Panel, limits: RolloutSpec) -> list[Measurement]:
+    """Three measurements on the panel: no hindsight, true hindsight, a foreign game's hindsight."""
+    hints = successful_episodes(policy, benchmark, panel, turns=4 * limits.max_turns)
+    ids = sorted(hints)
+    foreign = {task: hints[other] for task, other in zip(ids, [*ids[1:], *ids[:1]], strict=True)}
+    arms: Mapping[str, Mapping[str, str]] = {"none": {}, "true": hints, "foreign": foreign}
+    return [_measure(policy, benchmark, panel, limits, name, shown) for name, shown in arms.items()]
+
+
+def successful_episodes(policy: Policy, benchmark: Benchmark, panel: Panel, turns: int) -> dict[str, str]:
+    """Task id -> the actions of a searching expert's successful episode, as hindsight text; failures are left out."""
+    homes = plausible_homes(load_assets().fits)
+    demonstrator = Demonstrator(replace(DemonstrationSpec(), max_turns=turns), policy.transcript, homes)
+    hints = {}
+    for task in panel.tasks:
+        actions = demonstrator.successful_actions(benchmark.make(task.id), random.Random(f"hint:{task.id}"))
+        if actions:
+            hints[task.id] = "\n".join(actions)
+    return hints
+
+
+def _measure(
+    policy: Policy, benchmark: Benchmark, panel: Panel, limits: RolloutSpec, name: str, shown: Mapping[str, str]
+) -> Measurement:
+    seed = seed_for("measure", panel.sha256)
+    one_each = limits.model_copy(update={"group": 1})
+    groups = rollout(
+        policy, TransformersEngine(policy.model), benchmark.make, panel.tasks, one_each, seed, 0, hindsight=shown
+    )
+    episodes = [trajectory for group in groups for trajectory in group.trajectories]
+    success = _mean([float(episode.success) for episode in episodes])
+    return Measurement(
+        suite=panel.suite,
+        split=panel.split,
+        panel_sha256=panel.sha256,
+        hindsight=name,
+        episodes=len(episodes),
+        success=success,
+        stderr=math.sqrt(success * (1.0 - success) / len(episodes)),
+        invalid=_invalid(episodes),
+        turns=_mean([float(len(episode.steps)) for episode in episodes]),
+    )
+
+
+def _invalid(episodes: Sequence[Trajectory]) -> float:
+    return _mean([float(not step.valid) for episode in episodes for step in episode.steps])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
