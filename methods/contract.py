@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,8 +175,15 @@ class Method(ABC):
 
     name: ClassVar[str]
     paper: ClassVar[str]
-    Config: ClassVar[type[MethodConfig]]
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
     traits: ClassVar[Traits]
+
+    def __init__(self, config: MethodConfig) -> None:
+        self._options = config
+
+    def options(self) -> dict[str, Any]:
+        """Every option with its value, defaults included, as JSON values."""
+        return self._options.model_dump(mode="json")
 
     @property
     def stale_refresh(self) -> int | None:

@@ -1,0 +1,39 @@
+"""GRPO: every token of a trajectory gets the trajectory's group-relative advantage."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from methods.advantages import advantages_of, constant
+from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits
+
+
+class GrpoConfig(MethodConfig):
+    """Options of GRPO."""
+
+    scale: bool = True
+    """Divide by the group's standard deviation; Dr. GRPO (arXiv 2503.20783) does not."""
+    eps: float = Field(1e-6, gt=0.0)
+    """Added to the standard deviation."""
+
+
+class Grpo(Method):
+    """A_t = A_i = (R_i - mean R) / (std R + eps) for all tokens t of trajectory i (arXiv 2402.03300)."""
+
+    name: ClassVar[str] = "grpo"
+    paper: ClassVar[str] = "DeepSeekMath, arXiv 2402.03300"
+    Config: ClassVar[type[MethodConfig]] = GrpoConfig
+    traits: ClassVar[Traits] = Traits(preserves_sign=True, uses_hindsight=False, needs_outcome=True)
+
+    def __init__(self, config: GrpoConfig) -> None:
+        super().__init__(config)
+        self._config = config
+
+    def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
+        advantages = advantages_of(group, scale=self._config.scale, eps=self._config.eps)
+        return [
+            Credit(constant(trajectory, advantage))
+            for trajectory, advantage in zip(group.trajectories, advantages, strict=True)
+        ]
