@@ -11,25 +11,26 @@ from torch import Tensor
 from methods.contract import Group, Trajectory
 
 
-def group_advantages(rewards: Sequence[float], *, scale: bool, eps: float) -> list[float]:
+def group_advantages(rewards: Sequence[float], *, std: bool, eps: float) -> list[float]:
     """GRPO's advantages of a group (arXiv 2402.03300, outcome supervision).
 
-    A_i = (R_i - mean R) / (std R + eps), with the sample standard deviation (n - 1); without `scale` the numerator
-    alone (Dr. GRPO, arXiv 2503.20783). Equal rewards, and groups of one, give exact zeros.
+    A_i = (R_i - mean R) / (std R + eps); without `std` the numerator alone (Dr. GRPO, arXiv 2503.20783). The paper
+    does not say which standard deviation; this is the sample's (n - 1), as in verl. Sums are exact, so the order
+    of the rewards changes no bit. Equal rewards, and groups of one, give exact zeros.
     """
     if len(set(rewards)) < 2:
         return [0.0] * len(rewards)
     mean = math.fsum(rewards) / len(rewards)
     deviations = [reward - mean for reward in rewards]
-    if not scale:
+    if not std:
         return deviations
     spread = math.sqrt(math.fsum(deviation**2 for deviation in deviations) / (len(rewards) - 1))
     return [deviation / (spread + eps) for deviation in deviations]
 
 
-def advantages_of(group: Group, *, scale: bool, eps: float) -> list[float]:
+def advantages_of(group: Group, *, std: bool = True, eps: float) -> list[float]:
     """One advantage a trajectory, from the group's rewards."""
-    return group_advantages([trajectory.reward for trajectory in group.trajectories], scale=scale, eps=eps)
+    return group_advantages([trajectory.reward for trajectory in group.trajectories], std=std, eps=eps)
 
 
 def constant(trajectory: Trajectory, value: float) -> Tensor:

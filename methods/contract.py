@@ -150,24 +150,26 @@ class Credit:
 class MethodConfig(BaseModel):
     """Base of every method's options. The defaults are the settings of the paper it names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """Properties a method declares; the law suite checks each one it claims.
+    """Properties that a method with its default options declares; the law suite checks each one it claims.
 
     Attributes:
         preserves_sign: no token's credit has the opposite sign of the trajectory's GRPO advantage.
         uses_hindsight: contexts with a hindsight block are scored.
         needs_outcome: all-equal groups get zero credit.
         needs_stale_policy: a snapshot of the policy is kept and refreshed.
+        on_spans: no credit outside the reasoning and the action of each step.
     """
 
     preserves_sign: bool
     uses_hindsight: bool
     needs_outcome: bool
     needs_stale_policy: bool = False
+    on_spans: bool = False
 
 
 class Method(ABC):

@@ -13,10 +13,10 @@ from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Trai
 class GrpoConfig(MethodConfig):
     """Options of GRPO."""
 
-    scale: bool = True
+    std: bool = True
     """Divide by the group's standard deviation; Dr. GRPO (arXiv 2503.20783) does not."""
     eps: float = Field(1e-6, gt=0.0)
-    """Added to the standard deviation."""
+    """Added to the standard deviation; verl's value."""
 
 
 class Grpo(Method):
@@ -32,7 +32,7 @@ class Grpo(Method):
         self._config = config
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, scale=self._config.scale, eps=self._config.eps)
+        advantages = advantages_of(group, std=self._config.std, eps=self._config.eps)
         return [
             Credit(constant(trajectory, advantage))
             for trajectory, advantage in zip(group.trajectories, advantages, strict=True)

@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, ScoreRequest, Traits, Trajectory, Weights
+from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory, Weights
+from methods.gaps import Lesson, score_gaps
 from methods.hindsight import HindsightText, peer_hindsight
 
 
@@ -16,17 +17,17 @@ class OpdConfig(MethodConfig):
     """Options of token-level OPD."""
 
     base: Literal["none", "grpo"] = "none"
-    """`none` is pure distillation; `grpo` adds the gap to GRPO's advantage."""
+    """`none` is pure distillation (Thinking Machines 2025); `grpo` adds the gap to GRPO's advantage."""
     weight: float = Field(1.0, ge=0.0)
-    """Factor of the gap."""
+    """Factor of the gap; 1 is the reverse-KL policy gradient."""
     teacher: Weights = Weights.LIVE
     """The policy itself (OPSD, arXiv 2601.18734), or its last snapshot."""
     refresh: int = Field(10, ge=1)
-    """Updates between snapshots; unused with a live teacher."""
-    hindsight_text: HindsightText = HindsightText.ACTIONS
-    """How the peer's episode is written down."""
+    """Updates between snapshots, StepOPSD's value (ours); unused with a live teacher."""
+    hindsight_text: HindsightText = "actions"
+    """How the peer's episode is written down (ours)."""
     eps: float = Field(1e-6, gt=0.0)
-    """Added to the group's standard deviation; unused without a base."""
+    """Added to the group's standard deviation, verl's value; unused without a base."""
 
 
 class Opd(Method):
@@ -34,11 +35,12 @@ class Opd(Method):
 
     The reverse-KL policy gradient of on-policy distillation (Thinking Machines 2025; GKD, arXiv 2306.13649) with the
     policy in hindsight as teacher (OPSD, arXiv 2601.18734, 2602.04942): no reward, no step structure. With base
-    `grpo`, A_t = A_i + weight * D_t. Trajectories without hindsight have no teacher and a gap of zero (ours).
+    `grpo`, A_t = A_i + weight * D_t. The hindsight is StepOPSD's, so that the two differ in credit alone; trajectories
+    without it have no teacher and a gap of zero (ours).
     """
 
     name: ClassVar[str] = "opd"
-    paper: ClassVar[str] = "On-policy distillation; GKD, arXiv 2306.13649; OPSD, arXiv 2601.18734"
+    paper: ClassVar[str] = "On-policy distillation (2025); GKD, arXiv 2306.13649; OPSD, arXiv 2601.18734"
     Config: ClassVar[type[MethodConfig]] = OpdConfig
     traits: ClassVar[Traits] = Traits(preserves_sign=False, uses_hindsight=True, needs_outcome=True)
 
@@ -51,29 +53,27 @@ class Opd(Method):
         return self._config.refresh if self._config.teacher is Weights.STALE else None
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        hints = [peer_hindsight(group, t.index, self._config.hindsight_text) for t in group.trajectories]
-        taught = [(t, hint) for t, hint in zip(group.trajectories, hints, strict=True) if hint is not None and t.steps]
-        gaps = dict(zip((t.index for t, _ in taught), self._gaps(taught, rescore), strict=True))
-        bases = [0.0] * len(hints)
-        if self._config.base == "grpo":
-            bases = advantages_of(group, scale=True, eps=self._config.eps)
+        lessons = [self._lesson(group, index) for index in range(len(group.trajectories))]
+        gaps = score_gaps(lessons, rescore, teacher=self._config.teacher)
         return [
-            self._credit(trajectory, base, gaps.get(trajectory.index))
-            for trajectory, base in zip(group.trajectories, bases, strict=True)
+            self._credit(trajectory, base, gap_T)
+            for trajectory, base, gap_T in zip(group.trajectories, self._bases(group), gaps, strict=True)
         ]
 
-    def _gaps(self, taught: list[tuple[Trajectory, str]], rescore: Rescorer) -> list[Tensor]:
-        teacher = [ScoreRequest(trajectory, self._config.teacher, hint) for trajectory, hint in taught]
-        student = [ScoreRequest(trajectory, Weights.LIVE) for trajectory, _ in taught]
-        scores = rescore.score([*teacher, *student]) if taught else []
-        return [q_T - s_T for q_T, s_T in zip(scores[: len(taught)], scores[len(taught) :], strict=True)]
+    def _bases(self, group: Group) -> list[float]:
+        if self._config.base == "grpo":
+            return advantages_of(group, eps=self._config.eps)
+        return [0.0] * len(group.trajectories)
+
+    def _lesson(self, group: Group, index: int) -> Lesson | None:
+        trajectory = group.trajectories[index]
+        if not trajectory.response_tokens or self._config.weight == 0.0:
+            return None
+        hint = peer_hindsight(group, index, self._config.hindsight_text)
+        return None if hint is None else Lesson(trajectory, hint)
 
     def _credit(self, trajectory: Trajectory, base: float, gap_T: Tensor | None) -> Credit:
-        advantage_T = constant(trajectory, base)
         if gap_T is None:
-            return Credit(advantage_T, diagnostics={"hindsight_share": 0.0})
-        advantage_T = advantage_T + self._config.weight * gap_T
-        return Credit(
-            advantage_T,
-            diagnostics={"hindsight_share": 1.0, "gap_mean": float(gap_T.mean()), "gap_abs": float(gap_T.abs().mean())},
-        )
+            return Credit(constant(trajectory, base), diagnostics={"taught_share": 0.0})
+        numbers = {"taught_share": 1.0, "gap_mean": float(gap_T.mean()), "gap_abs": float(gap_T.abs().mean())}
+        return Credit(base + self._config.weight * gap_T, diagnostics=numbers)

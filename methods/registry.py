@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from importlib.metadata import entry_points
+import inspect
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,37 +25,27 @@ METHODS: Mapping[str, type[Method]] = {
 
 
 def registered() -> dict[str, type[Method]]:
-    """All methods: our own first, then those that installed packages register.
+    """All methods: our own first, then those that installed packages register, by name.
 
     Raises:
-        MethodError: an entry point takes a name that is taken, or is not a method.
+        MethodError: an entry point takes a name that is taken, cannot be loaded, or is not a whole method.
     """
-    found = dict(METHODS)
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        if point.name in found:
-            raise MethodError(
-                f"entry point {point.value!r} registers the method {point.name!r}, but that name is taken by "
-                f"{found[point.name].__module__}; rename one of them"
-            )
-        loaded = point.load()
-        if not (isinstance(loaded, type) and issubclass(loaded, Method)):
-            raise MethodError(f"entry point {point.value!r} of method {point.name!r} is not a subclass of Method")
-        found[point.name] = loaded
-    return found
+    return {**METHODS, **{name: _loaded(point) for name, point in _outside().items()}}
 
 
 def method_named(name: str) -> type[Method]:
-    """Look a method up.
+    """Look a method up; of the packages that register methods only the one asked for is imported.
 
     Raises:
-        MethodError: no method has that name; the message suggests the nearest.
+        MethodError: no method has that name (the message suggests the nearest), or as in `registered`.
     """
-    known = registered()
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise MethodError(f"unknown method {name!r}: {hint}known methods are {', '.join(known)}")
+    outside = _outside()
+    if name in METHODS:
+        return METHODS[name]
+    if name in outside:
+        return _loaded(outside[name])
+    known = [*METHODS, *outside]
+    raise MethodError(f"unknown method {name!r}: {_suggestion(name, known)}known methods are {', '.join(known)}")
 
 
 def build(name: str, options: Mapping[str, Any]) -> Method:
@@ -67,15 +58,62 @@ def build(name: str, options: Mapping[str, Any]) -> Method:
     try:
         return method(method.Config.model_validate(dict(options)))
     except ValidationError as error:
-        first = error.errors()[0]
-        option = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = list(method.Config.model_fields)
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+        raise MethodError(_explained(name, method, error)) from error
+
+
+def resolved_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options completed with the method's defaults, as JSON values.
+
+    Raises:
+        MethodError: as in `build`.
+    """
+    return build(name, options).options()
+
+
+def _outside() -> dict[str, EntryPoint]:
+    """The entry points by name, not yet loaded."""
+    holders = {name: method.__module__ for name, method in METHODS.items()}
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        if point.name in holders:
             raise MethodError(
-                f"method {name!r} has no option {option!r}: {hint}its options are {', '.join(known) or 'none'}"
-            ) from error
-        raise MethodError(
-            f"option {option!r} of method {name!r}: {first['msg']}, but the value is {first['input']!r}"
-        ) from error
+                f"entry point {point.value!r} registers the method {point.name!r}, but that name is taken by "
+                f"{holders[point.name]!r}; rename one of them, or uninstall its package"
+            )
+        holders[point.name], found[point.name] = point.value, point
+    return found
+
+
+def _loaded(point: EntryPoint) -> type[Method]:
+    where = f"method {point.name!r} of entry point {point.value!r}"
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        raise MethodError(f"{where} cannot be loaded: {error}; repair or uninstall its package") from error
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise MethodError(f"{where} is not a subclass of methods.contract.Method")
+    missing = [field for field in ("name", "paper", "traits") if not hasattr(found, field)]
+    missing += ["credit"] if inspect.isabstract(found) else []
+    if missing:
+        raise MethodError(f"{where} lacks {', '.join(missing)}")
+    if found.name != point.name:
+        raise MethodError(f"{where} calls itself {found.name!r}; give both the same name")
+    return found
+
+
+def _explained(name: str, method: type[Method], error: ValidationError) -> str:
+    """One sentence about the first thing that pydantic found wrong."""
+    first = error.errors()[0]
+    option = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = list(method.Config.model_fields)
+        listed = f"its options are {', '.join(known)}" if known else "it takes none"
+        return f"method {name!r} has no option {option!r}: {_suggestion(option, known)}{listed}"
+    complaint = first["msg"].removeprefix("Value error, ")
+    subject = f"option {option!r} of method {name!r}" if option else f"options of method {name!r}"
+    return f"{subject}: {complaint[:1].lower()}{complaint[1:]}, but the value is {first['input']!r}"
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

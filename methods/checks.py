@@ -1,0 +1,73 @@
+"""Refuses credit that no objective could use, and says whose it is and where it goes wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from methods.contract import Credit, Group, Method, MethodError, Trajectory
+from methods.spans import target_steps
+
+
+def require_valid(method: Method, group: Group, credits: Sequence[Credit]) -> None:
+    """Check what a method returned for a group.
+
+    Raises:
+        MethodError: not one credit a trajectory, a wrong shape or type, a gradient, a number that is not finite, or
+            credit off the spans of a method that declares `on_spans`.
+    """
+    if len(credits) != len(group.trajectories):
+        raise MethodError(
+            f"method {method.name!r} returned {len(credits)} credits for the {len(group.trajectories)} trajectories "
+            f"of {group.task_id!r}; it must return one a trajectory, in their order"
+        )
+    for trajectory, credit in zip(group.trajectories, credits, strict=True):
+        _require_usable(method, trajectory, "advantage_T", credit.advantage_T)
+        if credit.distill_T is not None:
+            _require_usable(method, trajectory, "distill_T", credit.distill_T)
+        for name, value in credit.diagnostics.items():
+            if not math.isfinite(value):
+                raise MethodError(f"{_whose(method, trajectory, f'the diagnostic {name!r}')} is {value}")
+
+
+def _require_usable(method: Method, trajectory: Trajectory, name: str, credit_T: Tensor) -> None:
+    whose = _whose(method, trajectory, name)
+    if credit_T.shape != (trajectory.response_tokens,):
+        raise MethodError(
+            f"{whose} has shape {list(credit_T.shape)} for {trajectory.response_tokens} response tokens; "
+            "it must be one number a token"
+        )
+    if not credit_T.is_floating_point():
+        raise MethodError(f"{whose} is of type {credit_T.dtype}; it must be floating point")
+    if credit_T.requires_grad:
+        raise MethodError(f"{whose} carries a gradient; detach it, credit is a constant of the loss")
+    _require_none(~credit_T.isfinite(), f"{whose} is not finite", trajectory, credit_T)
+    if method.traits.on_spans:
+        off_T = target_steps(trajectory, "clean_step_no_observation") < 0
+        _require_none(off_T & (credit_T != 0), f"{whose} leaves the reasoning and action spans", trajectory, credit_T)
+
+
+def _require_none(bad_T: Tensor, complaint: str, trajectory: Trajectory, credit_T: Tensor) -> None:
+    if not bool(bad_T.any()):
+        return
+    token = int(torch.nonzero(bad_T)[0])
+    step, place = _locate(trajectory, token)
+    value = float(credit_T[token])
+    raise MethodError(f"{complaint}, first at response token {token} (step {step}, its token {place}): {value:g}")
+
+
+def _locate(trajectory: Trajectory, token: int) -> tuple[int, int]:
+    """The step that a response token belongs to, and its place in the step's response."""
+    place = token
+    for index, step in enumerate(trajectory.steps):
+        if place < len(step.response_ids):
+            return index, place
+        place -= len(step.response_ids)
+    raise IndexError(f"token {token} of a trajectory with {trajectory.response_tokens} response tokens")
+
+
+def _whose(method: Method, trajectory: Trajectory, what: str) -> str:
+    return f"method {method.name!r}: {what} of trajectory {trajectory.index} of {trajectory.task_id!r}"
