@@ -5,7 +5,7 @@ BENCHMARK ?= alfworld
 METHODS ?= grpo opd stepopsd
 SEEDS ?= 0 1 2
 OUT ?= results/reproduce
-JOBS ?= 2
+JOBS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,16 +31,16 @@ $(STAMP): requirements.lock pyproject.toml
 	  if $$candidate -c '' 2>/dev/null; then python=$$candidate; break; fi; done; \
 	  if [ -z "$$python" ]; then echo 'python3.11 or python3.12 is needed and neither was found' >&2; exit 2; fi; \
 	  test -x $(BIN)/python || $$python -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip install -qq --no-deps -r requirements.lock
+	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
 reproduce: setup
-	$(STEPCREDIT) reproduce --model $(MODEL) --benchmark $(BENCHMARK) --jobs $(JOBS) --out $(OUT) \
+	$(STEPCREDIT) reproduce --model $(MODEL) --benchmark $(BENCHMARK) --out $(OUT) $(if $(JOBS),--jobs $(JOBS)) \
 	  $(addprefix --method ,$(METHODS)) $(addprefix --seed ,$(SEEDS))
 
 test: lint types
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
@@ -52,7 +52,7 @@ paper: setup
 	$(STEPCREDIT) paper $(OUT)
 
 demo: setup
-	$(STEPCREDIT) demo --jobs $(JOBS)
+	$(STEPCREDIT) demo $(if $(JOBS),--jobs $(JOBS))
 
 bench: setup
 	$(STEPCREDIT) bench

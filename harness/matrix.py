@@ -29,9 +29,9 @@ _ROOT = Path(__file__).resolve().parent.parent
 class Resources:
     """What the machine gives: cells at a time, threads each, device."""
 
-    jobs: int = 2
-    threads: int = 1
-    device: str = "cpu"
+    jobs: int
+    threads: int
+    device: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,8 @@ def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> 
         UserError: the folder is another run's or in use, a checkpoint is damaged, or a file cannot be written.
     """
     spec = cell.spec
-    files.make_folder(cell.folder)
-    with files.exclusive(cell.folder):
+    files.make_folder(cell.folder / checkpoint.FOLDER)
+    with files.exclusive(cell.folder / checkpoint.FOLDER):
         files.remove_leftovers(cell.folder)
         begun = _enter(cell, parts, switches)
         learner = Learner.of(spec, parts)

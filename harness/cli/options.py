@@ -23,7 +23,10 @@ Settings = Annotated[
         "method_options.alpha_clip=0.1; repeat for several. An unknown name lists them all.",
     ),
 ]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Runs at a time, each in its own process.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, help="Runs at a time, each in its own process. Default: 2 on the CPU, 1 on a GPU."),
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="torch threads a run; part of a run's identity.")]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, or auto: cuda for presets from the hub where there is a GPU.")

@@ -21,6 +21,7 @@ _SEEDS = (0, 1, 2)
 _REFERENCE = Path("results/reference")
 _DEMO = ("updates=2", "rollout.tasks=4", "rollout.group=4", "evaluation.size=12", "evaluation.every=2")
 _DEMO_SEEDS = (0, 1)
+_JOBS = {"cpu": 2, "cuda": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def train(
         "results/runs"
     ),
     again: Annotated[bool, typer.Option("--again", help="Repeat finished runs beside them, to compare bits.")] = False,
-    jobs: options.Jobs = 2,
+    jobs: options.Jobs = None,
     threads: options.Threads = 1,
     device: options.Device = "auto",
 ) -> None:
@@ -84,7 +85,7 @@ def reproduce(
     seed: options.Seeds = None,
     settings: options.Settings = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("results/reproduce"),
-    jobs: options.Jobs = 2,
+    jobs: options.Jobs = None,
     threads: options.Threads = 1,
     device: options.Device = "auto",
 ) -> None:
@@ -97,7 +98,7 @@ def reproduce(
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("results/demo"),
-    jobs: options.Jobs = 2,
+    jobs: options.Jobs = None,
 ) -> None:
     """The whole chain on toy sizes, in minutes: 3 methods x 2 seeds x 2 updates, then the paper."""
     choice = Choice("tiny", "alfworld", "mini", _METHODS, _DEMO_SEEDS, _DEMO)
@@ -113,7 +114,7 @@ def paper(
     build_paper(study, out)
 
 
-def resources(jobs: int, threads: int, device: str, model: str) -> Resources:
+def resources(jobs: int | None, threads: int, device: str, model: str) -> Resources:
     """What the runs may use.
 
     Raises:
@@ -122,7 +123,8 @@ def resources(jobs: int, threads: int, device: str, model: str) -> Resources:
     from harness.device import resolve
     from harness.matrix import Resources
 
-    return Resources(jobs, threads, resolve(device, model))
+    found = resolve(device, model)
+    return Resources(jobs or _JOBS[found], threads, found)
 
 
 def run_study(out: Path, specs: Sequence[RunSpec], resources: Resources, *, copy: bool = False) -> None:

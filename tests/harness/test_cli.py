@@ -121,5 +121,5 @@ def test_ctrl_c_is_one_line_and_leaves_no_worker(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert err.splitlines()[-1] == "interrupted; run the same command again to resume"
     (cell,) = tmp_path.iterdir()
-    with files.exclusive(cell, wait_s=5.0):
+    with files.exclusive(cell / "checkpoints", wait_s=5.0):
         assert files.read_json(cell / "manifest.json")["status"] == "running"
