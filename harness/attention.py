@@ -278,7 +278,9 @@ def _attend_single(block: Block, query: Tensor, keys: Tensor, values: Tensor, sc
     key, value = (tensor.flatten(0, 1)[:, : block.keys] for tensor in (keys, values))
     assert block.mask is not None
     scores = torch.baddbmm(block.mask, folded, key.transpose(1, 2), alpha=scaling)
-    attended = torch.bmm(scores.softmax(-1, dtype=torch.float32).to(value.dtype), value)
+    attended = torch.bmm(
+        scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype), value
+    )
     return block.collect(attended.view(rows, 1, *query.shape[1:]))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,29 +12,13 @@ from transformers import PreTrainedModel
 
 from harness.attention import Heads, RowCache, cached_batch, packed_logits
 from harness.errors import UserError
+from harness.sampling import Sample, draw
 from harness.seeds import uniforms
 from harness.turns import TurnTracker
 
 _CPU_BLOCK_ROWS = 16
 _PREFILL_TOKENS = 16384
 _ROOM = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One response.
-
-    Attributes:
-        token_ids: [T] what was drawn.
-        logprobs: [T] natural log-probabilities at the sampling temperature (at 1 where it is 0).
-        tracker: has seen every token.
-        truncated: the token limit, or an end-of-text token, came before the action was closed.
-    """
-
-    token_ids: NDArray[np.int64]
-    logprobs: NDArray[np.float32]
-    tracker: TurnTracker
-    truncated: bool
 
 
 class TransformersEngine:
@@ -53,16 +36,13 @@ class TransformersEngine:
         ends = getattr(model.generation_config, "eos_token_id", None)
         self._ends = frozenset([ends] if isinstance(ends, int) else ends or [])
 
-    def open(self, prompts: Sequence[NDArray[np.int64]]) -> Session:
+    def open(self, prompts: Sequence[NDArray[np.int64]]) -> CachedSession:
         """Start one sequence a prompt; equal prompts are computed once."""
-        return Session(self._model, self._heads, self._ends, prompts)
+        return CachedSession(self._model, self._heads, self._ends, prompts)
 
 
-class Session:
-    """Sequences that grow turn by turn: draw responses, append what the environment said, drop what has ended.
-
-    Every method takes and returns one entry a live row, in order.
-    """
+class CachedSession:
+    """A `harness.sampling.Session` over one growing cache. Rows that are done in a turn leave its batch at once."""
 
     def __init__(
         self, model: PreTrainedModel, heads: Heads, ends: frozenset[int], prompts: Sequence[NDArray[np.int64]]
@@ -84,14 +64,7 @@ class Session:
         max_tokens: int,
         temperature: float,
     ) -> list[Sample]:
-        """Draw one response a row, each until its action is closed or `max_tokens` are drawn.
-
-        The draw of a token is the inverse of the cumulative distribution at the uniform of (seed, index in the turn),
-        so that it does not depend on what else is in the batch.
-
-        Raises:
-            UserError: the model's logits are not finite.
-        """
+        """See `Session.generate`."""
         seed_B = np.asarray(seeds, dtype=np.int64)
         trackers = [new_tracker() for _ in seeds]
         drawn: list[list[int]] = [[] for _ in seeds]
@@ -169,19 +142,6 @@ class Session:
             parts.append(packed_logits(self._model, batch, ids, keep))
             first = last
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Tokens [B] by inverse cumulative distribution, or the likeliest ones at temperature 0, and log-probabilities."""
-    logprob_BV = (logits_BV.float() / (temperature or 1.0)).log_softmax(-1)
-    if temperature == 0.0:
-        token_B = logprob_BV.argmax(-1)
-    else:
-        cumulative_BV = logprob_BV.exp().cumsum(-1, dtype=torch.float64)
-        threshold_B = uniform_B * cumulative_BV[:, -1]
-        token_B = torch.searchsorted(cumulative_BV, threshold_B[:, None], right=True)[:, 0]
-        token_B = token_B.clamp(max=logits_BV.shape[1] - 1)
-    return token_B, logprob_BV.gather(1, token_B[:, None])[:, 0]
 
 
 def _by_row(parts: Sequence[tuple[NDArray[np.int64], Tensor]], rows: int) -> list[NDArray[np.float32]]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from envs.contract import Env, EnvFailure
 from envs.panel import Task
-from harness.engine import Sample, TransformersEngine
 from harness.policy import Policy
+from harness.sampling import Engine, Sample
 from harness.seeds import turn_seed
 from harness.spec import RolloutSpec
 from harness.transcript import Transcript
@@ -20,7 +20,7 @@ from methods.contract import Group, Step, StopReason, Trajectory
 
 def rollout(
     policy: Policy,
-    engine: TransformersEngine,
+    engine: Engine,
     make_env: Callable[[str], Env],
     tasks: Sequence[Task],
     spec: RolloutSpec,

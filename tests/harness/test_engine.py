@@ -8,10 +8,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from harness.engine import Sample, TransformersEngine, draw
+from harness.bench import GenerateEngine
+from harness.engine import TransformersEngine
 from harness.errors import UserError
+from harness.rollout import rollout
+from harness.sampling import Sample, draw
 from harness.turns import TurnTracker
-from tests.harness.support import llama, plain_logprobs, toy_policy
+from tests.harness.support import SPEC, TASKS, ToyEnv, llama, plain_logprobs, toy_policy
 
 POLICY = toy_policy()
 MODELS: dict[str, PreTrainedModel] = {"qwen3": POLICY.model, "llama": llama()}
@@ -93,7 +96,7 @@ def test_dropping_rows_leaves_the_others_as_they_were() -> None:
         together.append([[3, row] for row in kept])
         alone.append([[3, 2]])
         rows = kept
-    assert len(together) == 1
+    assert len(together.generate(seeds=rows, **generate)) == 1
 
 
 def test_equal_seeds_give_equal_bits_and_other_seeds_other_tokens() -> None:
@@ -170,3 +173,18 @@ def test_a_model_with_sliding_attention_is_refused() -> None:
     )  # fmt: skip
     with pytest.raises(UserError, match="sliding_attention"):
         TransformersEngine(Qwen2ForCausalLM(config))
+
+
+def test_plain_generate_makes_the_same_rollouts() -> None:
+    ours, theirs = (
+        [
+            trajectory
+            for group in rollout(POLICY, engine, ToyEnv, TASKS, SPEC, 0, 0)
+            for trajectory in group.trajectories
+        ]
+        for engine in (TransformersEngine(POLICY.model), GenerateEngine(POLICY.model))
+    )
+    for first, second in zip(ours, theirs, strict=True):
+        assert [step.response_ids.tolist() for step in first.steps] == [s.response_ids.tolist() for s in second.steps]
+        for step, other in zip(first.steps, second.steps, strict=True):
+            np.testing.assert_allclose(step.logprobs, other.logprobs, atol=1e-5)
