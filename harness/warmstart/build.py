@@ -26,7 +26,7 @@ from envs.alfworld.searcher import plausible_homes
 from envs.alfworld.subsets import Subset
 from envs.contract import Benchmark
 from envs.panel import Panel
-from harness import files
+from harness import determinism, files
 from harness.policy import Policy, fresh_policy, weights_sha256
 from harness.spec import RolloutSpec
 from harness.tokenizer import phrase_tokenizer, token_bytes_table
@@ -36,7 +36,11 @@ from harness.warmstart.embeddings import composed_embeddings
 from harness.warmstart.measure import Measurement, measure
 
 _ABUNDANT = ("Cabinet", "Drawer", "Shelf")
-_LONG_TURNS = 50
+_LIMITS = {
+    "mini": RolloutSpec(max_turns=14),
+    "full": RolloutSpec(max_turns=50, max_context_tokens=2048),
+    "real": RolloutSpec(max_turns=50, max_context_tokens=2048),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ def save(policy: Policy, spec: WarmstartSpec, measured: Sequence[Mapping[str, An
 def main(folder: Path) -> None:
     """Build the default policy, measure it, write the folder; shows progress on standard error."""
     files.make_folder(folder)
+    determinism.switch_on(1, "cpu")
     spec = WarmstartSpec()
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)) as bars:
         cloning = bars.add_task("cloning", total=spec.cloning.steps)
@@ -121,11 +126,10 @@ def main(folder: Path) -> None:
 
 def measure_everywhere(policy: Policy) -> list[Measurement]:
     """Held-out games of every suite whose data is here: mini, full and, where they can be found, the real ones."""
-    found = measure(policy, *_held_out("mini"), RolloutSpec())
-    found += measure(policy, *_held_out("full"), RolloutSpec(max_turns=_LONG_TURNS, max_context_tokens=2048))
+    suites = ["mini", "full"]
     if any(os.environ.get(name) for name in ("ALFWORLD_DATA", "STEPCREDIT_DATA")):
-        found += measure(policy, *_held_out("real"), RolloutSpec(max_turns=_LONG_TURNS, max_context_tokens=2048))
-    return found
+        suites.append("real")
+    return [found for suite in suites for found in measure(policy, *_held_out(suite), _LIMITS[suite])]
 
 
 def _held_out(suite: str) -> tuple[Benchmark, Panel]:

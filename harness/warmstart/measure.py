@@ -19,6 +19,8 @@ from harness.spec import RolloutSpec
 from harness.warmstart.demonstrations import DemonstrationSpec, Demonstrator
 from methods.contract import Trajectory
 
+_TRIES = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -44,7 +46,7 @@ class Measurement:
 
 def measure(policy: Policy, benchmark: Benchmark, panel: Panel, limits: RolloutSpec) -> list[Measurement]:
     """Three measurements on the panel: no hindsight, true hindsight, a foreign game's hindsight."""
-    hints = successful_episodes(policy, benchmark, panel, turns=4 * limits.max_turns)
+    hints = successful_episodes(policy, benchmark, panel, limits.max_turns)
     ids = sorted(hints)
     foreign = {task: hints[other] for task, other in zip(ids, [*ids[1:], *ids[:1]], strict=True)}
     arms: Mapping[str, Mapping[str, str]] = {"none": {}, "true": hints, "foreign": foreign}
@@ -52,13 +54,15 @@ def measure(policy: Policy, benchmark: Benchmark, panel: Panel, limits: RolloutS
 
 
 def successful_episodes(policy: Policy, benchmark: Benchmark, panel: Panel, turns: int) -> dict[str, str]:
-    """Task id -> the actions of a searching expert's successful episode, as hindsight text; failures are left out."""
+    """Task id -> the actions of a demonstrator's first episode that succeeds within `turns`, as hindsight text."""
     homes = plausible_homes(load_assets().fits)
     demonstrator = Demonstrator(replace(DemonstrationSpec(), max_turns=turns), policy.transcript, homes)
     hints = {}
     for task in panel.tasks:
-        actions = demonstrator.successful_actions(benchmark.make(task.id), random.Random(f"hint:{task.id}"))
-        if actions:
+        rng = random.Random(f"hint:{task.id}")
+        tries = (demonstrator.successful_actions(benchmark.make(task.id), rng) for _ in range(_TRIES))
+        actions = next((found for found in tries if found), None)
+        if actions is not None:
             hints[task.id] = "\n".join(actions)
     return hints
 
