@@ -68,14 +68,17 @@ class Engine(Protocol):
 
 
 def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Tokens [B] by inverse cumulative distribution, or the likeliest ones at temperature 0, and log-probabilities."""
+    """Tokens [B] by inverse cumulative distribution, or the likeliest ones at temperature 0, and log-probabilities.
+
+    The distribution is summed up in integers: exact, in whatever order a device adds.
+    """
     precision = torch.promote_types(logits_BV.dtype, torch.float32)
-    logprob_BV = (logits_BV.to(precision) / (temperature or 1.0)).log_softmax(-1)
+    probability_BV = (logits_BV.to(precision) / (temperature or 1.0)).softmax(-1)
     if temperature == 0.0:
-        token_B = logprob_BV.argmax(-1)
+        token_B = logits_BV.argmax(-1)
     else:
-        cumulative_BV = logprob_BV.exp().cumsum(-1, dtype=torch.float64)
-        threshold_B = uniform_B * cumulative_BV[:, -1]
+        cumulative_BV = (probability_BV * 2.0**51).long().cumsum(-1)
+        threshold_B = (uniform_B * cumulative_BV[:, -1]).long()
         token_B = torch.searchsorted(cumulative_BV, threshold_B[:, None], right=True)[:, 0]
-        token_B = token_B.clamp(max=logits_BV.shape[1] - 1)
-    return token_B, logprob_BV.gather(1, token_B[:, None])[:, 0]
+        token_B = token_B.clamp(0, logits_BV.shape[1] - 1)  # out of range only where logits are not finite
+    return token_B, probability_BV.gather(1, token_B[:, None])[:, 0].log()
