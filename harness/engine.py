@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.attention import Heads, RowCache, cached_batch, packed_logits
+from harness.attention import cached_batch, packed_logits
+from harness.cache import Heads, RowCache
 from harness.errors import UserError
 from harness.sampling import Sample, draw
 from harness.seeds import uniforms
 from harness.turns import TurnTracker
 
-_CPU_BLOCK_ROWS = 16
 _PREFILL_TOKENS = 16384
 _ROOM = 128
 
@@ -49,7 +49,6 @@ class CachedSession:
     ) -> None:
         self._model, self._heads, self._ends = model, heads, ends
         self._device = model.device
-        self._block_rows = _CPU_BLOCK_ROWS if self._device.type == "cpu" else len(prompts)
         self._pending: list[list[int]] = [[int(prompt[-1])] for prompt in prompts]
         self._rows, self._lengths, self._cache = self._prefilled(prompts)
 
@@ -136,7 +135,7 @@ class CachedSession:
         parts, first = [], 0
         for last in _chunk_ends(counts, _PREFILL_TOKENS):
             part = slice(first, last)
-            batch = cached_batch(cache, self._heads, rows[part], starts[part], counts[part], self._block_rows)
+            batch = cached_batch(cache, self._heads, rows[part], starts[part], counts[part])
             ids = torch.tensor([token for new in tokens[part] for token in new], device=self._device)
             keep = torch.from_numpy(np.cumsum(counts[part]) - 1).to(self._device)
             parts.append(packed_logits(self._model, batch, ids, keep))

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.attention import Heads, RowCache, cached_batch, packed_logits
+from harness.attention import cached_batch, packed_logits
+from harness.cache import Heads, RowCache
 from harness.policy import Policy
 from harness.sequences import TokenSequence, micro_batches, response_logits, token_logprobs
 from methods.contract import MethodError, ScoreRequest, Trajectory, Weights
-
-_BLOCK_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ class ModelRescorer:
         """Keys and values of the transcript, one row."""
         cache = RowCache(self._heads, 1, len(ids), dtype=model.dtype, device=model.device)
         row = np.zeros(1, dtype=np.int64)
-        batch = cached_batch(cache, self._heads, row, row, np.array([len(ids)]), _BLOCK_ROWS)
+        batch = cached_batch(cache, self._heads, row, row, np.array([len(ids)]))
         nothing = torch.zeros(0, dtype=torch.long, device=model.device)
         packed_logits(model, batch, torch.from_numpy(ids).to(model.device), nothing)
         return cache
@@ -139,7 +138,7 @@ class ModelRescorer:
         counts = np.array([len(branch.tokens) for branch in branches])
         rows = np.arange(len(branches))
         cache = trunk.taken([0] * len(branches), int(starts.max()), int((starts + counts).max()))
-        batch = cached_batch(cache, self._heads, rows, starts, counts, _BLOCK_ROWS)
+        batch = cached_batch(cache, self._heads, rows, starts, counts)
         ends = np.cumsum(counts)
         target = np.concatenate([np.arange(end - b.response, end) for end, b in zip(ends, branches, strict=True)])
         ids = torch.from_numpy(np.concatenate([branch.tokens for branch in branches])).to(model.device)
