@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,7 +40,7 @@ class Panel:
             ValueError: two tasks share an id.
         """
         ordered = tuple(sorted(tasks))
-        repeated = [a.id for a, b in zip(ordered, ordered[1:], strict=False) if a.id == b.id]
+        repeated = [a.id for a, b in pairwise(ordered) if a.id == b.id]
         if repeated:
             raise ValueError(f"panel {benchmark}/{suite}/{split} lists task {repeated[0]!r} twice")
         return cls(benchmark, suite, split, ordered)

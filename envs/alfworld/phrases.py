@@ -66,13 +66,14 @@ _COMMANDS = (
     "inventory",
     "help",
 )
+# fmt: off
 _WORDS = (
-    *(
-        ["a", "an", "and", "at", "again", "clean", "close", "closed", "cold", "cool", "done", "examine", "facing", "find", "from", "heat", "held", "hot", "in", "in/on", "is", "it"]
-    ),
-    *(["light", "loc", "look", "move", "off", "on", "open", "of", "put", "search", "slice", "sliced", "some", "take", "the", "them", "to", "turn", "two", "under", "use"]),
-    "with",
+    "a", "an", "and", "at", "again", "clean", "close", "closed", "cold", "cool", "done", "examine", "facing",
+    "find", "from", "heat", "held", "hot", "in", "in/on", "is", "it", "light", "loc", "look", "move", "off",
+    "on", "open", "of", "put", "search", "slice", "sliced", "some", "take", "the", "them", "to", "turn", "two",
+    "under", "use", "with",
 )
+# fmt: on
 
 
 def phrases(receptacle_types: Iterable[str], object_types: Iterable[str], many: Iterable[str]) -> list[str]:
