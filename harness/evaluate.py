@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from envs.contract import Benchmark
 from envs.panel import Panel
-from harness.engine import TransformersEngine
 from harness.policy import Policy
 from harness.rollout import rollout
+from harness.sampling import Engine
 from harness.seeds import seed_for
 from harness.spec import RolloutSpec
 from methods.contract import Group
@@ -24,7 +24,7 @@ class Protocol:
 
 
 def evaluate(
-    policy: Policy, engine: TransformersEngine, benchmark: Benchmark, limits: RolloutSpec, protocol: Protocol
+    policy: Policy, engine: Engine, benchmark: Benchmark, limits: RolloutSpec, protocol: Protocol
 ) -> list[Group]:
     """One trajectory a task.
 

@@ -13,6 +13,7 @@ from harness.engine import TransformersEngine
 from harness.parts import Parts
 from harness.policy import Policy
 from harness.rescore import ModelRescorer
+from harness.sampling import Engine
 from harness.spec import RunSpec
 
 
@@ -32,7 +33,7 @@ class Learner:
     stale_refresh: int | None
     reference: PreTrainedModel | None
     optimizer: AdamW
-    engine: TransformersEngine
+    engine: Engine
     rescorer: ModelRescorer
 
     @classmethod

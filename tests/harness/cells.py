@@ -18,9 +18,9 @@ from harness.train import train
 SMALL = (
     "updates=3",
     "checkpoint_every=1",
-    "rollout.tasks=2",
-    "rollout.group=3",
-    "rollout.max_turns=4",
+    "rollout.tasks=3",
+    "rollout.group=4",
+    "rollout.max_turns=10",
     "evaluation.size=4",
     "evaluation.every=2",
 )

@@ -17,6 +17,7 @@ def bits(study: Path) -> tuple[object, ...]:
     cell = Cell(study, small_spec())
     manifest = files.read_json(cell.folder / "manifest.json")
     assert manifest["status"] == "complete"
+    assert manifest["final_weights_sha256"] != manifest["policy"]["weights_sha256"], "nothing was learned: a weak test"
     hashes = [files.sha256_of(cell.folder / name) for name in COMPARED]
     return (*hashes, manifest["final_weights_sha256"], manifest["update0_rollouts_sha256"])
 
@@ -33,10 +34,11 @@ def test_two_processes_reach_the_same_bits(tmp_path: Path, undisturbed: tuple[ob
     assert bits(tmp_path) == undisturbed
 
 
-# With 3 updates of up to 4 turns, evaluations at 0, 2 and 3, and a checkpoint after each: where the nth call falls.
+# Where the nth call falls: evaluations at updates 0, 2 and 3 with 4 episodes, 12 episodes an update, all with at
+# most 10 turns; a checkpoint after every update.
 POINTS = {
-    "first evaluation": KillPoint("harness.engine", "Session.generate", 2),
-    "rollout": KillPoint("harness.engine", "Session.generate", 10),
+    "first evaluation": KillPoint("envs.alfworld.env", "AlfworldEnv.step", 3),
+    "rollout": KillPoint("envs.alfworld.env", "AlfworldEnv.step", 60),
     "later evaluation": KillPoint("harness.train", "evaluate", 2),
     "credit": KillPoint("harness.rescore", "ModelRescorer.score", 1),
     "optimiser step": KillPoint("torch.optim", "AdamW.step", 2),

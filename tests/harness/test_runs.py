@@ -53,7 +53,7 @@ def test_rows_are_complete(made: Path) -> None:
     updates = record.read_rows(folder / "updates.parquet", UpdateRow)
     assert [row.update for row in updates] == [0, 1, 2]
     trained = [row for row in episodes if row.phase == "train"]
-    assert len(trained) == 3 * 2 * 3
+    assert len(trained) == 3 * 3 * 4
     assert {row.update for row in episodes if row.phase == "eval"} == {0, 2, 3}
     assert len(episodes) - len(trained) == 3 * 4
     assert sum(row.response_tokens for row in trained) == sum(row.response_tokens for row in updates)
