@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.utils import logging as hub_logging
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -111,6 +112,7 @@ def _load_embedded(preset: Preset) -> Policy:
 
 
 def _load_from_hub(preset: Preset) -> Policy:
+    hub_logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(preset.location, use_fast=True)
         model = AutoModelForCausalLM.from_pretrained(preset.location, dtype=torch.bfloat16)

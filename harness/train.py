@@ -28,6 +28,8 @@ from harness.record import EpisodeRow, TimingRow, UpdateRow
 from harness.rollout import rollout
 from harness.seeds import seed_for
 from harness.spec import RunSpec
+from methods.checks import require_valid
+from methods.contract import Credit, Group, Method, Rescorer
 
 
 def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> None:
@@ -66,13 +68,20 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
     with seconds.of("credit_s"):
         learner.refresh_stale(update)
         rewarded = penalise_invalid(groups, spec.objective.invalid_penalty)
-        credits = [parts.method.credit(group, learner.rescorer, update) for group in rewarded]
+        credits = [_credit(parts.method, group, learner.rescorer, update) for group in rewarded]
     with seconds.of("update_s"):
         stats = update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)
     state.episodes += record.episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
     state.updates.append(record.update_row(groups, credits, stats, update=update, seed=spec.seed))
     state.update += 1
     state.timings.append(seconds.row(state.update))
+
+
+def _credit(method: Method, group: Group, rescorer: Rescorer, update: int) -> list[Credit]:
+    """The method's verdict on a group, checked: a wrong one is refused by the method's name, not trained on."""
+    credits = method.credit(group, rescorer, update)
+    require_valid(method, group, credits)
+    return credits
 
 
 def tasks_of_update(panel: Panel, count: int, run_seed: int, update: int) -> Sequence[Task]:
