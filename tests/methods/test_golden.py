@@ -13,7 +13,7 @@ from torch import Tensor
 from methods.advantages import group_advantages
 from methods.contract import Group, MethodError, Span, Trajectory
 from methods.registry import build
-from methods.shaping import equal_step_mean_abs
+from methods.shaping import equal_step_mean_abs, raw_weights
 from methods.stepopsd import shape_advantages
 from tests.methods.support import GapRescorer, make_group, make_step, make_trajectory
 
@@ -40,6 +40,14 @@ def test_grpo_by_hand() -> None:
     assert group_advantages([10, 0, 0, 0], std=True, eps=0.0) == [1.5, -0.5, -0.5, -0.5]
     assert group_advantages([0.1, 0.1, 0.1], std=True, eps=1e-6) == [0.0, 0.0, 0.0]
     assert group_advantages([3.0], std=True, eps=1e-6) == [0.0]
+
+
+@given(rewards=st.lists(st.floats(-10, 10), min_size=1, max_size=8), data=st.data())
+def test_order_of_rewards_changes_no_bit(rewards: list[float], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(rewards))))
+    advantages = group_advantages(rewards, std=True, eps=1e-6)
+    moved = group_advantages([rewards[place] for place in order], std=True, eps=1e-6)
+    assert moved == [advantages[place] for place in order]
 
 
 def test_weights_by_hand() -> None:
@@ -130,6 +138,18 @@ def test_sign_and_clip_hold_for_any_gap(case: dict[str, Any], dtype: torch.dtype
     assert bool(((factor_T - 1).abs() <= radius + 1e-6).all())
     assert bool(((factor_T - 1).abs() <= 1e-6)[case["step_T"] < 0].all())
     assert bool((shape_advantages(**case | {"budget": True}) * case["advantage"] > 0).all())
+
+
+@pytest.mark.parametrize("lambda_mix", [0.0, 0.5])
+def test_no_gradient_flows_through_the_gap(lambda_mix: float) -> None:
+    assert not shape(1.0, GAP.clone().requires_grad_(), lambda_mix=lambda_mix, budget=True).requires_grad
+
+
+@pytest.mark.parametrize("form", ["sigmoid", "exp"])
+def test_raw_weights_of_extreme_gaps_are_finite(form: Literal["sigmoid", "exp"]) -> None:
+    low, high = raw_weights(-1.0, torch.tensor([1e4, -1e4]), form).tolist()
+    assert 0.0 < low < 1e-20
+    assert high == 2.0 if form == "sigmoid" else 1e20 < high < math.inf
 
 
 @settings(deadline=None)
