@@ -8,13 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from methods.registry import registered
-
 from envs import load_benchmark
 from harness import cell, checkpoint, manifest, record
 from harness.manifest import Manifest, Status
 from harness.parts import sub_panel
 from harness.record import EpisodeRow
+from methods.registry import registered
 
 
 def run_listing(root: Path) -> list[dict[str, Any]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from methods.registry import build
-
 from envs import load_benchmark
 from envs.contract import Benchmark
 from envs.panel import Panel
@@ -15,6 +13,7 @@ from harness.manifest import Inputs, PanelRecord, PolicyRecord
 from harness.policy import Policy, load_policy, weights_sha256
 from harness.spec import EvalSpec, RunSpec
 from methods.contract import Method
+from methods.registry import build
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ def test_results_folder_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFix
 def test_ctrl_c_is_one_line_and_leaves_no_worker(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness.cli", "train", "--out", str(tmp_path), "--set", "evaluation.size=2"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not list(tmp_path.rglob("*.ckpt")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
