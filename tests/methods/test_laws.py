@@ -148,12 +148,12 @@ def test_declared_uses_are_real(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_of_ours_names_its_source(name: str) -> None:
+def test_a_method_of_ours_names_its_source_and_explains_its_options(name: str) -> None:
     method = METHODS[name]
     assert method.name == name
-    assert "arXiv" in method.paper
+    assert method.paper
     assert method.__doc__
-    assert "arXiv" in method.__doc__
+    assert "=" in method.__doc__, "the class docstring gives the formula"
     undocumented = [option for option, field in method.Config.model_fields.items() if not field.description]
     assert undocumented == []
 

@@ -14,6 +14,7 @@ from methods.registry import METHODS, build, method_named, registered, resolved_
 from tests.methods.support import HashRescorer, one_word_group
 
 OUTSIDE = Path(__file__).parent / "outside"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def register(monkeypatch: pytest.MonkeyPatch, folder: Path, package: str, code: str, **points: str) -> None:
@@ -75,6 +76,16 @@ def test_installed_package_registers_a_method(tmp_path: Path, monkeypatch: pytes
     assert credits[0].advantage_T.tolist() == pytest.approx([0.353552891] * 4 + [0.707105781] * 4)
     with pytest.raises(MethodError, match="did you mean 'late_credit'"):
         build("late_credits", {})
+
+
+def test_the_readmes_method_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = README.read_text().partition("## Adding a method")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    register(monkeypatch, tmp_path, "reinforce", code, reinforce="Reinforce")
+    method, group = build("reinforce", {}), one_word_group(True, False)
+    credits = method.credit(group, HashRescorer(), 0)
+    require_valid(method, group, credits)
+    assert [credit.advantage_T.tolist() for credit in credits] == [[0.5] * 8, [-0.5] * 8]
 
 
 WHOLE = """
