@@ -49,7 +49,6 @@ def main() -> NoReturn:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command and say how it ended."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # errors are one line; the bars are ours
     try:
         code = app(arguments, standalone_mode=False) or 0
         if code == INTERRUPTED:  # typer's own answer to Ctrl-C
