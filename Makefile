@@ -6,6 +6,7 @@ METHODS ?= grpo opd stepopsd
 SEEDS ?= 0 1 2
 OUT ?= results/reproduce
 JOBS ?=
+PYTHON ?= python3.11 python3.12
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,18 +21,18 @@ help:
 	@echo 'make test       lint, types and tests'
 	@echo 'make demo       the whole chain on toy sizes, a few minutes'
 	@echo 'make paper      tables, figures and PDF from the results in OUT=$(OUT)'
-	@echo 'make bench      rollout speed against plain generate(), side by side'
+	@echo 'make bench      our ALFWorld engine beside stock TextWorld, our rollouts beside plain generate()'
 	@echo 'make lint       ruff'
 	@echo 'make setup      the environment alone, in $(VENV)'
 
 setup: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
-	@python=''; for candidate in python3.11 python3.12; do \
+	@python=''; for candidate in $(PYTHON); do \
 	  if $$candidate -c '' 2>/dev/null; then python=$$candidate; break; fi; done; \
-	  if [ -z "$$python" ]; then echo 'python3.11 or python3.12 is needed and neither was found' >&2; exit 2; fi; \
+	  if [ -z "$$python" ]; then echo 'none of these was found: $(PYTHON)' >&2; exit 2; fi; \
 	  test -x $(BIN)/python || $$python -m venv $(VENV)
-	$(BIN)/python -m pip install -qq --no-deps -r requirements.lock
+	$(BIN)/python -m pip install -qq -r requirements.lock
 	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -55,4 +56,5 @@ demo: setup
 	$(STEPCREDIT) demo $(if $(JOBS),--jobs $(JOBS))
 
 bench: setup
+	$(BIN)/python -m envs.alfworld.bench
 	$(STEPCREDIT) bench

@@ -163,6 +163,9 @@ def compare(study: Path) -> None:
     if not _REFERENCE.is_dir():
         print(f"comparison: no reference results in {_REFERENCE}")
         return
+    if study.resolve() == _REFERENCE.resolve():
+        print(f"comparison: {study} is itself the reference")
+        return
     from paper.compare import compare as compare_studies
 
     for line in compare_studies(study, _REFERENCE):

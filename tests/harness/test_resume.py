@@ -50,9 +50,7 @@ POINTS = {
 
 
 @pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
-def test_killed_run_resumes_to_the_same_bits(
-    tmp_path: Path, undisturbed: tuple[object, ...], point: KillPoint
-) -> None:
+def test_killed_run_resumes_to_the_same_bits(tmp_path: Path, undisturbed: tuple[object, ...], point: KillPoint) -> None:
     assert run_in_process(tmp_path, small_spec(), point) == -signal.SIGKILL
     assert run_in_process(tmp_path, small_spec()) == 0
     assert bits(tmp_path) == undisturbed
