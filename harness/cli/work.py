@@ -43,7 +43,7 @@ def bench(
 def warmstart(
     out: Annotated[Path, typer.Option("--out", help="Folder of the policy.")] = Path("harness/policies/tiny"),
 ) -> None:
-    """Make the embedded policy again: clone the searching expert on generated games. Takes hours."""
+    """Make the embedded policy again: clone the searching expert on generated games. Half an hour."""
     from harness.warmstart import build
 
     build.main(out)

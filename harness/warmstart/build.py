@@ -36,6 +36,7 @@ from harness.warmstart.embeddings import composed_embeddings
 from harness.warmstart.measure import Measurement, measure
 
 _ABUNDANT = ("Cabinet", "Drawer", "Shelf")
+_LINE_EVERY = 100
 _LIMITS = {
     "mini": RolloutSpec(max_turns=14),
     "full": RolloutSpec(max_turns=50, max_context_tokens=2048),
@@ -116,11 +117,19 @@ def main(folder: Path) -> None:
     """Build the default policy, measure it, write the folder; shows progress on standard error."""
     files.make_folder(folder)
     determinism.switch_on(1, "cpu")
-    spec = WarmstartSpec()
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)) as bars:
+    spec, console = WarmstartSpec(), Console(stderr=True)
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console) as bars:
         cloning = bars.add_task("cloning", total=spec.cloning.steps)
-        policy = build(spec, lambda step: bars.update(cloning, completed=step.step + 1))
-    save(policy, spec, [asdict(found) for found in measure_everywhere(policy)], folder)
+
+        def report(step: CloningStep) -> None:
+            bars.update(cloning, completed=step.step + 1)
+            if not console.is_terminal and step.step % _LINE_EVERY == 0:
+                console.print(f"cloning {step.step}/{spec.cloning.steps}, loss {step.loss:.4f}", highlight=False)
+
+        policy = build(spec, report)
+        bars.add_task("measuring", total=None)
+        measured = [asdict(found) for found in measure_everywhere(policy)]
+    save(policy, spec, measured, folder)
     print(f"policy: {folder}")
 
 
