@@ -32,6 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  if $$candidate -c '' 2>/dev/null; then python=$$candidate; break; fi; done; \
 	  if [ -z "$$python" ]; then echo 'none of these was found: $(PYTHON)' >&2; exit 2; fi; \
 	  test -x $(BIN)/python || $$python -m venv $(VENV)
+	@echo 'installing the packages of requirements.lock in $(VENV): minutes, the first time' >&2
 	$(BIN)/python -m pip install -qq -r requirements.lock
 	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
