@@ -110,9 +110,16 @@ def test_results_folder_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFix
     assert "a file stands where a folder is needed" in capsys.readouterr().err.splitlines()[-1]
 
 
+def _hear_ctrl_c() -> None:
+    """A test suite that runs in the background of a shell ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_is_one_line_and_leaves_no_worker(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness.cli", "train", "--out", str(tmp_path), "--set", "evaluation.size=2"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_hear_ctrl_c
+    )
     deadline = time.monotonic() + 240
     while not list(tmp_path.rglob("*.ckpt")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
