@@ -19,7 +19,7 @@ from harness import manifest
 from harness.errors import UserError
 from harness.parts import load_quietly
 
-_MEMORY_GB = 6.0
+_MEMORY_GB = 4.0
 _DISK_GB = 2.0
 _PYTHONS = ("3.11", "3.12")
 
