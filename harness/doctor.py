@@ -17,7 +17,7 @@ from envs import load_benchmark
 from envs.contract import EnvError
 from harness import manifest
 from harness.errors import UserError
-from harness.parts import load_quietly
+from harness.policy import load_policy
 
 _MEMORY_GB = 4.0
 _DISK_GB = 2.0
@@ -78,7 +78,7 @@ def _writing(folder: Path) -> Finding:
 
 
 def _data() -> Iterator[Finding]:
-    yield _attempt("policy tiny", lambda: f"{load_quietly('tiny').parameters:,} parameters", needed=True)
+    yield _attempt("policy tiny", lambda: f"{load_policy('tiny').parameters:,} parameters", needed=True)
     pointed = any(os.environ.get(name) for name in ("ALFWORLD_DATA", "STEPCREDIT_DATA"))
     for suite, needed in (("mini", True), ("full", True), ("real", pointed)):
         yield _attempt(f"alfworld {suite}", partial(_games, suite), needed=needed)

@@ -16,7 +16,8 @@ from harness.engine import TransformersEngine
 from harness.errors import UserError
 from harness.evaluate import Protocol, evaluate
 from harness.manifest import Manifest, PanelRecord
-from harness.parts import load_quietly, sub_panel
+from harness.parts import sub_panel
+from harness.policy import load_policy
 from harness.record import EpisodeRow
 
 FOLDER = "evals"
@@ -107,7 +108,7 @@ def _settle(folder: Path, request: Request) -> _Job:
 def _episodes(job: _Job, threads: int, device: str) -> list[EpisodeRow]:
     switch_on(threads, device)
     spec = job.run.spec
-    policy = load_quietly(spec.model, device)
+    policy = load_policy(spec.model, device)
     state, weights = checkpoint.load(job.source, job.run.spec_sha256)
     policy.model.load_state_dict(weights.model)
     groups = evaluate(policy, TransformersEngine(policy.model), job.benchmark, spec.rollout, job.protocol)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from transformers.utils.logging import disable_progress_bar
-
 from envs import load_benchmark
 from envs.contract import Benchmark
 from envs.panel import Panel
@@ -34,16 +32,6 @@ class Parts:
         return record_inputs(self.policy, self.benchmark, self.train_panel, self.eval_panel)
 
 
-def load_quietly(name: str, device: str = "cpu") -> Policy:
-    """`load_policy` without transformers' own bars: the display of a study is ours, and errors are one line.
-
-    Raises:
-        UserError: unknown or damaged policy.
-    """
-    disable_progress_bar()
-    return load_policy(name, device)
-
-
 def assemble(spec: RunSpec, device: str) -> Parts:
     """Load everything that the spec names.
 
@@ -56,7 +44,7 @@ def assemble(spec: RunSpec, device: str) -> Parts:
     train_panel = benchmark.panel(spec.train_split)
     _require_tasks(spec, len(train_panel.tasks))
     method = build(spec.method, spec.method_options)
-    return Parts(load_quietly(spec.model, device), benchmark, method, train_panel, eval_panel(spec, benchmark))
+    return Parts(load_policy(spec.model, device), benchmark, method, train_panel, eval_panel(spec, benchmark))
 
 
 def eval_panel(spec: RunSpec, benchmark: Benchmark) -> Panel:
@@ -115,7 +103,7 @@ def inputs_of(spec: RunSpec) -> Inputs:
 def _inputs(model: str, benchmark: str, suite: str, train_split: str, evaluation: EvalSpec) -> Inputs:
     spec = RunSpec(model=model, benchmark=benchmark, suite=suite, train_split=train_split, evaluation=evaluation)
     tasks = load_benchmark(benchmark, suite)
-    return record_inputs(load_quietly(model), tasks, tasks.panel(train_split), eval_panel(spec, tasks))
+    return record_inputs(load_policy(model), tasks, tasks.panel(train_split), eval_panel(spec, tasks))
 
 
 def _require_tasks(spec: RunSpec, available: int) -> None:

@@ -17,6 +17,7 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from harness.chat import ChatTranscript
 from harness.errors import UserError
@@ -71,6 +72,7 @@ def load_directory(name: str, folder: Path) -> Policy:
         raise UserError(
             f"{weights} has sha256 {found[:12]}, its manifest says {expected[:12]}: the file is damaged; restore it"
         )
+    disable_progress_bar()  # a few milliseconds of loading need none; a download from the hub keeps its own
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     return Policy(name, model, tokenizer, PhraseTranscript(tokenizer), f"sha256:{hashlib.sha256(text).hexdigest()}")
