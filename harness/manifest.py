@@ -137,20 +137,26 @@ def read(folder: Path) -> Manifest | None:
     """The manifest of a run's folder; None where there is none.
 
     Raises:
-        UserError: it is damaged or of another schema.
+        UserError: it is damaged, of another schema, or its spec was edited.
     """
     path = folder / NAME
     if not path.exists():
         return None
     content = files.read_json(path)
     try:
-        return Manifest.model_validate(content)
+        found = Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(
             f"{path} does not fit this version of stepcredit: {where}: {first['msg']}; choose another folder with --out"
         ) from error
+    if found.spec.sha256 != found.spec_sha256:
+        raise UserError(
+            f"{path}: the spec hashes to {found.spec.sha256[:12]}, but spec_sha256 is {found.spec_sha256[:12]}: it was "
+            "edited, or written by another version of stepcredit; restore the file or choose another folder with --out"
+        )
+    return found
 
 
 def require_same_spec(found: Manifest, spec: RunSpec, folder: Path) -> None:

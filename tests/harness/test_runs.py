@@ -122,6 +122,15 @@ def test_damaged_manifest_is_refused_by_name(study: Path, capsys: pytest.Capture
     assert f"{path} is not valid JSON" in capsys.readouterr().err
 
 
+def test_a_spec_edited_after_the_run_is_refused(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder_of(study) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["spec"]["optim"]["lr"] *= 2
+    path.write_text(json.dumps(manifest))
+    assert train(study) == 2
+    assert f"{path}: the spec hashes to" in capsys.readouterr().err
+
+
 def test_lost_result_files_are_made_again_from_the_last_checkpoint(study: Path) -> None:
     folder = folder_of(study)
     expected = (folder / "episodes.parquet").read_bytes()
