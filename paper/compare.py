@@ -53,13 +53,17 @@ class CellComparison:
 
 
 def compare(study: Path, reference: Path) -> list[CellComparison]:
-    """Compare every cell of two studies, replicates included, sorted by cell.
+    """Compare every cell of two studies, sorted by cell.
+
+    This study's replicates are compared too; the reference's are not asked for, nobody has to repeat a repetition.
 
     Raises:
         PaperError: either study is damaged or holds no complete run.
     """
-    ours, theirs = _by_cell(load_study(study)), _by_cell(load_study(reference))
-    return [_compared(cell, ours.get(cell), theirs.get(cell)) for cell in sorted(ours.keys() | theirs.keys())]
+    asked = load_study(reference)
+    ours, theirs = _by_cell(load_study(study)), _by_cell(asked)
+    cells = sorted(ours.keys() | {run.cell for run in asked.runs})
+    return [_compared(cell, ours.get(cell), theirs.get(cell)) for cell in cells]
 
 
 def _by_cell(study: Study) -> dict[str, Run]:

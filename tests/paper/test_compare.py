@@ -61,3 +61,11 @@ def test_cells_of_one_side_are_listed(reference: Path, tmp_path: Path):
         ("alfworld-mini-tiny-grpo-s0", Verdict.MISSING),
         ("alfworld-mini-tiny-opd-s0", Verdict.NEW),
     ]
+
+
+def test_a_replicate_is_compared_where_there_is_one_and_never_missed(reference: Path, tmp_path: Path):
+    run_with(reference, 3, replicate=True)
+    run_with(tmp_path / "again", 3)
+    assert [cell.verdict for cell in compare(tmp_path / "again", reference)] == [Verdict.IDENTICAL]
+    run_with(tmp_path / "again", 3, replicate=True)
+    assert [cell.verdict for cell in compare(tmp_path / "again", reference)] == [Verdict.IDENTICAL] * 2
