@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,8 +144,3 @@ def measure_everywhere(policy: Policy) -> list[Measurement]:
 def _held_out(suite: str) -> tuple[Benchmark, Panel]:
     benchmark = load_benchmark("alfworld", suite)
     return benchmark, benchmark.panel("valid_unseen")
-
-
-def shortened(spec: WarmstartSpec, steps: int) -> WarmstartSpec:
-    """The same recipe with fewer cloning steps, for a quick look."""
-    return replace(spec, cloning=replace(spec.cloning, steps=steps))

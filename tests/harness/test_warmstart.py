@@ -17,11 +17,11 @@ from envs.alfworld.searcher import Skill, plausible_homes
 from envs.alfworld.subsets import Subset
 from harness.errors import UserError
 from harness.policy import Policy, load_directory, weights_sha256
-from harness.warmstart.build import WarmstartSpec, build, save, shortened
-from harness.warmstart.cloning import CloningStep
+from harness.warmstart.build import WarmstartSpec, build, save
+from harness.warmstart.cloning import CloningSpec, CloningStep
 from harness.warmstart.demonstrations import Demonstration, DemonstrationSpec, Demonstrator
 
-SPEC = shortened(replace(WarmstartSpec(), hidden=64, layers=1), 30)
+SPEC = replace(WarmstartSpec(), hidden=64, layers=1, cloning=replace(CloningSpec(), steps=30))
 HOMES = plausible_homes(load_assets().fits)
 
 
@@ -86,7 +86,7 @@ def test_cloning_learns(trained: tuple[Policy, list[CloningStep]]) -> None:
 
 
 def test_the_same_spec_gives_the_same_bits() -> None:
-    few = shortened(SPEC, 2)
+    few = replace(SPEC, cloning=replace(SPEC.cloning, steps=2))
     assert weights_sha256(build(few, lambda _: None).model) == weights_sha256(build(few, lambda _: None).model)
 
 
