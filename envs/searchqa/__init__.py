@@ -1,0 +1,1 @@
+"""Search-QA: questions, passages, retrievers, episodes of searching and answering."""

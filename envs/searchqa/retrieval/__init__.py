@@ -1,0 +1,1 @@
+"""Retrievers: embedded BM25, Lucene, dense vectors, a server somewhere else."""
