@@ -89,9 +89,7 @@ def _collect(rows: Iterable[tuple[str, Passage]], source: str | None) -> Corpus:
     for where, passage in rows:
         first = seen.setdefault(passage.id, where)
         if first is not where:
-            raise EnvError(
-                f"{_name(source)} has the id {passage.id!r} twice, at {first} and {where}; make its ids unique"
-            )
+            raise EnvError(f"{_name(source)} has the id {passage.id!r} at {first} and at {where}; make its ids unique")
         passages.append(passage)
         digest.update(_canonical(passage))
     if not passages:

@@ -23,7 +23,7 @@ _POSSESSIVES = ("'s", "'S", "’s", "’S", "＇s", "＇S")
 
 
 def _word_pattern() -> str:
-    """Words by the word boundaries of UAX #29; ideographs and hiragana one by one."""
+    """Words by the word boundaries of UAX #29; ideographs, hiragana and pictographs one by one."""
     extend = r"[\p{WB=Extend}\p{WB=Format}\p{WB=ZWJ}]*+"
     joiner = rf"(?:\p{{WB=ExtendNumLet}}{extend})"
     letter = rf"(?:[\p{{WB=ALetter}}\p{{WB=Hebrew_Letter}}]{extend})"
@@ -36,7 +36,7 @@ def _word_pattern() -> str:
     run = rf"(?:{katakana}(?:{joiner}*{katakana})*|(?:{letters}|{digits})+)"
     # Joiners that lead to nothing are tried once, not from each of them: a row of underscores stays linear.
     word = rf"(?:(?<!\p{{WB=ExtendNumLet}}){joiner}++)?+{run}(?:{joiner}+{run})*{joiner}*"
-    return rf"{word}|[\p{{Thai}}\p{{Lao}}\p{{Khmer}}\p{{Myanmar}}]+|[\p{{Han}}\p{{Hiragana}}]{extend}"
+    return rf"{word}|[\p{{Thai}}\p{{Lao}}\p{{Khmer}}\p{{Myanmar}}]+|[\p{{Han}}\p{{Hiragana}}\p{{ExtPict}}]{extend}"
 
 
 _WORD = regex.compile(_word_pattern())

@@ -75,5 +75,6 @@ def _build(folder: Path, corpus: Corpus, k1: float, b: float) -> None:
         for passage in corpus.passages
     ]
     index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy")
-    index.index((ids, vocabulary), create_empty_token=False, show_progress=False)
+    with np.errstate(invalid="ignore"):  # passages of stop words alone have an average length of none
+        index.index((ids, vocabulary), create_empty_token=False, show_progress=False)
     index.save(folder)
