@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from paper.aggregates import ALL, column_name
 from paper.errors import PaperError
 from paper.manifest import Section
 from paper.results import Run, Study
-from paper.statistics import Estimate, mean, paired_difference, student_t, success_rate
+from paper.statistics import Estimate, metric_mean, paired_difference, success_rate
 from paper.tables import BEFORE, Cell, Score, Table, display_name, interval_notes
 
 FOLDER = "capability"
-ALL = "All"
 CHANGE = "Change"
 _CLOSED_BOOK, _REGRESSION, _TEXT = "closed-book", "regression", "regression-text"
 _COLUMNS = ("suite", "subset", "example_id", "metric", "value")
@@ -156,6 +156,7 @@ def _closed_book_table(study: Study, capability: Capability) -> Table:
         "Closed book: the question alone, without search, by lm-eval; greedy, at most "
         f"{examination.max_new_tokens} tokens, up to the end of the line. Exact match as in the reward; "
         f"at most {examination.limit} questions a dataset.",
+        *(("° out of distribution: no training task is from it.",) if study.foreign_subsets else ()),
         *_common_notes(study, capability, estimates),
     )
     return Table("closed-book", "Closed-book exact match before and after training (%)", header, rows, notes)
@@ -167,13 +168,13 @@ def _regression_table(study: Study, capability: Capability) -> Table:
     notes = (
         "A generated suite of the project's own: four choices of equal length, ranked by likelihood; chance is 25%. "
         "Bits per byte: mean over short English passages, lower is better.",
-        *_common_notes(study, capability, estimates),
+        *_common_notes(study, capability, [*estimates, *texts]),
     )
     return Table(
         "regression",
         "Capability regression: accuracy before and after training (%)",
         (*header, "Bits per byte"),
-        tuple((*row, text) for row, text in zip(rows, texts, strict=True)),
+        tuple((*row, _plain(text)) for row, text in zip(rows, texts, strict=True)),
         notes,
     )
 
@@ -194,7 +195,8 @@ def _rates(
         cells = [success_rate(part) for part in _parts(after, subsets)]
         estimates.append([*cells, change])
         rows.append((display_name(method), len(seeds), *map(_score, cells), _score(change, signed=True)))
-    return ("Method", "Seeds", *subsets, ALL, CHANGE), tuple(rows), [e for row in estimates for e in row]
+    header = ("Method", "Seeds", *(column_name(study, subset) for subset in subsets), ALL, CHANGE)
+    return header, tuple(rows), [e for row in estimates for e in row]
 
 
 def _of(frame: pd.DataFrame, suite: str, metric: str) -> pd.DataFrame:
@@ -207,14 +209,13 @@ def _parts(frame: pd.DataFrame, subsets: Iterable[str]) -> list[pd.DataFrame]:
     return [*(frame[frame["subset"] == subset] for subset in subsets), frame]
 
 
-def _bits(frame: pd.DataFrame) -> str | None:
-    """Mean over passages; over two seeds or more with Student's t."""
+def _bits(frame: pd.DataFrame) -> Estimate | None:
     rows = frame[(frame["suite"] == _TEXT) & (frame["metric"] == "bits_per_byte")]
-    by_seed = [mean([float(value) for value in values]) for _, values in rows.groupby("seed")["value"]]
-    if len(by_seed) < 2:
-        return f"{by_seed[0]:.3f}" if by_seed else None
-    low, high = student_t(by_seed)
-    return f"{mean(by_seed):.3f} ± {(high - low) / 2:.3f}"
+    return metric_mean(rows, "value")
+
+
+def _plain(estimate: Estimate | None) -> str | None:
+    return f"{estimate.mean:.3f} ± {estimate.high - estimate.mean:.3f}" if estimate else None
 
 
 def _methods(study: Study, capability: Capability) -> list[str]:
