@@ -47,7 +47,7 @@ def dropped_questions(questions: Sequence[Question], split: str) -> tuple[Questi
     pool = _pool(questions, split)
     if split == TEST:
         return ()
-    tested = list(_tested(questions))
+    tested = _tested(questions)
     ids, texts = {each.id for each in tested}, {normalised(each.question) for each in tested}
     return tuple(each for each in pool if each.id in ids or normalised(each.question) in texts)
 
@@ -56,7 +56,10 @@ def _pool(questions: Sequence[Question], split: str) -> Sequence[Question]:
     if split not in SPLITS:
         raise unknown("Search-QA split", split, SPLITS)
     if split == TEST:
-        return _tested(questions)
+        tested = _tested(questions)
+        if not tested:
+            raise EnvError(f"split '{TEST}' is empty; seen: {_seen(questions)}; add a dataset's dev or test set")
+        return tested
     _check_complete(questions, split)
     sources = _NEEDED[TRAIN] | _NEEDED[split]
     return [question for question in questions if (question.dataset, question.split) in sources]
@@ -64,10 +67,7 @@ def _pool(questions: Sequence[Question], split: str) -> Sequence[Question]:
 
 def _tested(questions: Sequence[Question]) -> Sequence[Question]:
     with_test = {question.dataset for question in questions if question.split == "test"}
-    tested = [each for each in questions if each.split == ("test" if each.dataset in with_test else "dev")]
-    if not tested:
-        raise EnvError(f"split '{TEST}' has no questions; seen: {_seen(questions)}; add a dataset's dev or test set")
-    return tested
+    return [each for each in questions if each.split == ("test" if each.dataset in with_test else "dev")]
 
 
 def _check_complete(questions: Sequence[Question], split: str) -> None:
