@@ -30,7 +30,8 @@ def capability(
     from harness.cli.display import print_json, print_table
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as progress:
+    shown = Console(file=sys.stderr)
+    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as progress:
         bar = progress.add_task("", total=None)
 
         def show(task: str, done: int, total: int) -> None:
