@@ -36,7 +36,7 @@ def _word_pattern() -> str:
     run = rf"(?:{katakana}(?:{joiner}*{katakana})*|(?:{letters}|{digits})+)"
     # Joiners that lead to nothing are tried once, not from each of them: a row of underscores stays linear.
     word = rf"(?:(?<!\p{{WB=ExtendNumLet}}){joiner}++)?+{run}(?:{joiner}+{run})*{joiner}*"
-    return rf"{word}|[\p{{Thai}}\p{{Lao}}\p{{Khmer}}\p{{Myanmar}}]+|[\p{{Han}}\p{{Hiragana}}\p{{ExtPict}}]{extend}"
+    return rf"{word}|[\p{{Thai}}\p{{Lao}}\p{{Khmer}}\p{{Myanmar}}]+|[\p{{Han}}\p{{Hiragana}}\p{{ExtPict}}♩-♯]{extend}"
 
 
 _WORD = regex.compile(_word_pattern())

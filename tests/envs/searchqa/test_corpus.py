@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ passages = st.builds(Passage, id=st.text(max_size=3), title=st.text(max_size=3),
 corpora = st.lists(passages, min_size=1, max_size=4, unique_by=lambda passage: passage.id)
 
 
-def write(path: Path, rows: list[dict[str, object]]) -> Path:
+def write(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
@@ -43,14 +43,14 @@ def complaint(path: Path) -> str:
 
 @pytest.mark.parametrize("name", ["corpus.jsonl", "corpus.jsonl.gz"])
 def test_a_corpus_is_what_the_file_says_in_its_order(tmp_path: Path, name: str) -> None:
-    corpus = read_corpus(write(tmp_path / name, list(ROWS)))
+    corpus = read_corpus(write(tmp_path / name, ROWS))
     assert list(corpus.passages) == PASSAGES
     assert corpus[1] is corpus.by_id("p2")
     assert len(corpus) == 3
 
 
 def test_the_hash_is_of_the_content_not_of_the_file(tmp_path: Path) -> None:
-    plain = read_corpus(write(tmp_path / "a.jsonl", list(ROWS)))
+    plain = read_corpus(write(tmp_path / "a.jsonl", ROWS))
     packed = read_corpus(write(tmp_path / "b.jsonl.gz", [dict(reversed(row.items())) for row in ROWS]))
     wiki = read_corpus(
         write(tmp_path / "c.jsonl", [{"id": passage.id, "contents": contents(passage)} for passage in PASSAGES])
@@ -71,12 +71,12 @@ def test_corpora_that_differ_have_different_hashes(one: list[Passage], other: li
 
 
 def test_wiki18_lines_are_read(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {"id": 7, "contents": '"The "Old" Mill"\nFirst line.\nSecond line.'},
         {"id": "8", "contents": "No quotes\nText"},
         {"id": "9", "contents": "One line only"},
     ]
-    assert read_corpus(write(tmp_path / "wiki.jsonl", list(rows))).passages == (
+    assert read_corpus(write(tmp_path / "wiki.jsonl", rows)).passages == (
         Passage("7", 'The "Old" Mill', "First line.\nSecond line."),
         Passage("8", "No quotes", "Text"),
         Passage("9", "One line only", ""),
@@ -85,7 +85,7 @@ def test_wiki18_lines_are_read(tmp_path: Path) -> None:
 
 def test_half_a_surrogate_pair_is_kept(tmp_path: Path) -> None:
     rows = [{"id": "1", "title": "\ud800", "text": "dog"}]
-    assert read_corpus(write(tmp_path / "c.jsonl", list(rows)))[0].title == "\ud800"
+    assert read_corpus(write(tmp_path / "c.jsonl", rows))[0].title == "\ud800"
 
 
 def _append(line: bytes) -> Callable[[Path], object]:
@@ -108,7 +108,7 @@ def _append(line: bytes) -> Callable[[Path], object]:
     ],
 )
 def test_a_broken_file_is_named_with_its_line(tmp_path: Path, harm: Callable[[Path], object], expected: str) -> None:
-    path = write(tmp_path / "corpus.jsonl", list(ROWS))
+    path = write(tmp_path / "corpus.jsonl", ROWS)
     harm(path)
     assert expected in complaint(path)
 
@@ -124,7 +124,7 @@ def test_a_broken_file_is_named_with_its_line(tmp_path: Path, harm: Callable[[Pa
     ],
 )
 def test_a_truncated_or_damaged_gzip_is_refused(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
-    path = write(tmp_path / "corpus.jsonl.gz", list(ROWS))
+    path = write(tmp_path / "corpus.jsonl.gz", ROWS)
     path.write_bytes(harm(path.read_bytes()))
     assert "is truncated or damaged" in complaint(path)
 
