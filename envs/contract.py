@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -18,26 +18,48 @@ class EnvFailure(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class TurnFormat:
+    """How an agent writes a turn: its reasoning in <think>, then one action between tags.
+
+    Attributes:
+        actions: names of the tags that an action may stand between. Where there is one, an environment is sent what
+            stands between the tags; where there are several, the tags as well, as in `<search>...</search>`.
+        instructions: what instruction-tuned policies are told before the first observation.
+    """
+
+    actions: tuple[str, ...]
+    instructions: str
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What the agent may know after a command.
 
     Attributes:
         text: the words shown to the agent.
-        actions: the admissible actions, sorted; empty once the episode is over.
+        actions: the admissible actions, sorted; empty once the episode is over, or where any text is admissible.
+        closing: how the text ends; kept where the text has to be cut short.
     """
 
     text: str
     actions: tuple[str, ...]
+    closing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """One action's consequence. `valid` says whether the action was admissible."""
+    """One action's consequence.
+
+    Attributes:
+        valid: whether the action was admissible.
+        reward: of the episode, once it is done; None where it is 1 for success and else 0.
+    """
 
     observation: Observation
     done: bool
     success: bool
     valid: bool
+    reward: float | None = None
 
 
 class Env(Protocol):
@@ -54,6 +76,11 @@ class Env(Protocol):
     @property
     def state_key(self) -> str:
         """Equal for two states of one task if and only if nothing the agent can do tells them apart."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What else is worth recording of the episode as it stands; the same names for every task of a benchmark."""
         ...
 
 
@@ -73,12 +100,26 @@ class Benchmark(Protocol):
         """Names of the subsets in the order in which tables list them."""
         ...
 
+    @property
+    def trained_subsets(self) -> tuple[str, ...]:
+        """The subsets that training tasks come from; the others are out of distribution."""
+        ...
+
+    @property
+    def turn_format(self) -> TurnFormat:
+        """How its agents write a turn."""
+        ...
+
     def panel(self, split: str) -> Panel:
         """The whole split: every task once, sorted by id."""
         ...
 
     def make(self, task_id: str) -> Env:
         """A fresh environment for the task."""
+        ...
+
+    def prefetch(self, actions: Sequence[str]) -> None:
+        """Told which actions are about to be taken, so that costly answers can be looked up together."""
         ...
 
     def provenance(self) -> Mapping[str, str]:

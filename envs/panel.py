@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,12 +26,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A fixed list of tasks. Two panels with one `sha256` hold the same tasks with the same contents."""
+    """A fixed list of tasks. Two panels with one `sha256` hold the same tasks with the same contents.
+
+    Attributes:
+        selection: which part of the split it is, empty for the whole.
+    """
 
     benchmark: str
     suite: str
     split: str
     tasks: tuple[Task, ...]
+    selection: str = ""
 
     @classmethod
     def of(cls, benchmark: str, suite: str, split: str, tasks: Iterable[Task]) -> Panel:
@@ -47,8 +53,8 @@ class Panel:
 
     @property
     def sha256(self) -> str:
-        """Hash over ids, subsets and contents, in order."""
-        digest = hashlib.sha256()
+        """Hash over ids, subsets and contents, in order, and the selection of a sub-panel."""
+        digest = hashlib.sha256(self.selection.encode())
         for task in self.tasks:
             digest.update(f"{task.id}\t{task.subset}\t{task.content_sha256}\n".encode())
         return digest.hexdigest()
@@ -59,7 +65,20 @@ class Panel:
 
     def prefix(self, size: int, seed: int) -> Panel:
         """The sub-panel of the first `size` tasks of the seeded permutation; a longer one contains a shorter one."""
-        return Panel(self.benchmark, self.suite, self.split, tuple(sorted(self.permuted(seed)[:size])))
+        return self._part(self.permuted(seed)[:size], f"first {size} of permutation {seed}\n")
+
+    def stratified(self, size: int, seed: int) -> Panel:
+        """The first `size` tasks of each subset in the seeded permutation; a shorter subset counts whole."""
+        counts: Counter[str] = Counter()
+        chosen = []
+        for task in self.permuted(seed):
+            counts[task.subset] += 1
+            if counts[task.subset] <= size:
+                chosen.append(task)
+        return self._part(chosen, f"first {size} of each subset of permutation {seed}\n")
+
+    def _part(self, tasks: Iterable[Task], selection: str) -> Panel:
+        return Panel(self.benchmark, self.suite, self.split, tuple(sorted(tasks)), selection)
 
 
 def _rank(seed: int, task_id: str) -> bytes:

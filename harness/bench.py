@@ -193,7 +193,8 @@ def _tokens(trajectory: Trajectory) -> list[bytes]:
 def main(out: Path | None) -> None:
     """Measure with the tiny policy on mini games, one thread; print a table and optionally write JSON."""
     switch_on(1, "cpu")
-    numbers = measure_rollout(load_policy("tiny"), load_benchmark("alfworld", "mini"), "train", RolloutSpec(tasks=8))
+    benchmark = load_benchmark("alfworld", "mini")
+    numbers = measure_rollout(load_policy("tiny", benchmark), benchmark, "train", RolloutSpec(tasks=8))
     print_table([{"measure": name, "value": f"{value:.4g}"} for name, value in numbers.items()], as_json=False)
     if out is not None:
         files.write_json(out, numbers)

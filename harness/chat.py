@@ -6,12 +6,6 @@ from transformers import PreTrainedTokenizerFast
 
 from harness.tokenizer import token_bytes_table
 
-INSTRUCTIONS = (
-    "You are an agent in a household. In every turn, reason in <think> ... </think>, then give exactly one command "
-    "in <action> ... </action>. Commands: go to (receptacle), open (receptacle), close (receptacle), take (object) "
-    "from (receptacle), move (object) to (receptacle), use (object), clean (object) with (receptacle), heat (object) "
-    "with (receptacle), cool (object) with (receptacle), examine (something), look, inventory."
-)
 _HINDSIGHT = "\n\nCommands of an episode of this task that succeeded:\n"
 _MARK = "\x00observation\x00"
 
@@ -21,12 +15,15 @@ class ChatTranscript:
 
     The pieces around a user message are cut out of the rendered template; a model whose template is not a plain
     concatenation of messages is refused by the cut itself.
+
+    Args:
+        instructions: the system message.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, instructions: str) -> None:
         self._tokenizer = tokenizer
         self._bytes = token_bytes_table(tokenizer)
-        opening = self._render([{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": _MARK}])
+        opening = self._render([{"role": "system", "content": instructions}, {"role": "user", "content": _MARK}])
         self._head, self._tail = opening.split(_MARK)
         second = [{"role": "assistant", "content": _MARK}, {"role": "user", "content": _MARK}]
         rendered = self._render([{"role": "user", "content": "x"}, *second])

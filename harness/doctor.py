@@ -78,10 +78,15 @@ def _writing(folder: Path) -> Finding:
 
 
 def _data() -> Iterator[Finding]:
-    yield _attempt("policy tiny", lambda: f"{load_policy('tiny').parameters:,} parameters", needed=True)
+    yield _attempt("policy tiny", partial(_parameters, "alfworld", "mini"), needed=True)
+    yield _attempt("policy tiny, searchqa", partial(_parameters, "searchqa", "synthetic"), needed=True)
     pointed = any(os.environ.get(name) for name in ("ALFWORLD_DATA", "STEPCREDIT_DATA"))
     for suite, needed in (("mini", True), ("full", True), ("real", pointed)):
         yield _attempt(f"alfworld {suite}", partial(_games, suite), needed=needed)
+
+
+def _parameters(benchmark: str, suite: str) -> str:
+    return f"{load_policy('tiny', load_benchmark(benchmark, suite)).parameters:,} parameters"
 
 
 def _games(suite: str) -> str:

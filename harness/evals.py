@@ -30,6 +30,7 @@ class Request:
     suite: str | None = None
     split: str | None = None
     size: int | None = None
+    per_subset: int | None = None
     panel_seed: int = 0
     temperature: float | None = None
     seed: int = 0
@@ -97,9 +98,9 @@ def _settle(folder: Path, request: Request) -> _Job:
     if run is None:
         raise UserError(f"{folder} holds no run (it has no {manifest.NAME}); `stepcredit runs` lists runs")
     spec = run.spec
-    benchmark = load_benchmark(spec.benchmark, request.suite or spec.suite)
+    benchmark = load_benchmark(spec.benchmark, request.suite or spec.suite, spec.env_options)
     split = benchmark.panel(request.split or spec.evaluation.split)
-    panel = sub_panel(split, request.size, request.panel_seed)
+    panel = sub_panel(split, request.size, request.panel_seed, per_subset=request.per_subset)
     temperature = spec.evaluation.temperature if request.temperature is None else request.temperature
     source = checkpoint.find(folder, request.checkpoint)
     return _Job(run, source, benchmark, Protocol(panel, temperature, request.seed))
@@ -108,7 +109,7 @@ def _settle(folder: Path, request: Request) -> _Job:
 def _episodes(job: _Job, threads: int, device: str) -> list[EpisodeRow]:
     switch_on(threads, device)
     spec = job.run.spec
-    policy = load_policy(spec.model, device)
+    policy = load_policy(spec.model, job.benchmark, device)
     state, weights = checkpoint.load(job.source, job.run.spec_sha256)
     policy.model.load_state_dict(weights.model)
     groups = evaluate(policy, TransformersEngine(policy.model), job.benchmark, spec.rollout, job.protocol)

@@ -33,4 +33,5 @@ def evaluate(
     """
     spec = limits.model_copy(update={"group": 1, "temperature": protocol.temperature})
     run_seed = seed_for("evaluation", protocol.seed)
-    return rollout(policy, engine, benchmark.make, protocol.panel.tasks, spec, run_seed, 0)
+    tasks = protocol.panel.tasks
+    return rollout(policy, engine, benchmark.make, tasks, spec, run_seed, 0, prefetch=benchmark.prefetch)

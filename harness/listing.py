@@ -13,6 +13,7 @@ from harness import cell, checkpoint, manifest, record
 from harness.manifest import Manifest, Status
 from harness.parts import sub_panel
 from harness.record import EpisodeRow
+from harness.settings import build_spec
 from methods.registry import registered
 
 
@@ -69,20 +70,29 @@ def method_listing() -> list[dict[str, Any]]:
     ]
 
 
-def panel_listing(benchmark: str, suite: str, split: str, size: int | None, panel_seed: int) -> Mapping[str, Any]:
-    """A panel's identity, its counts by subset, and its tasks.
+def panel_listing(
+    benchmark: str,
+    suite: str | None,
+    split: str | None,
+    size: int | None,
+    panel_seed: int,
+    *,
+    per_subset: int | None = None,
+) -> Mapping[str, Any]:
+    """A panel's identity, its counts by subset, and its tasks. Suite and split default to the embedded policy's.
 
     Raises:
         UserError: fewer tasks than asked for.
         EnvError: unknown benchmark, suite or split, or unusable data.
     """
-    source = load_benchmark(benchmark, suite)
-    panel = sub_panel(source.panel(split), size, panel_seed)
+    usual = build_spec(model="tiny", benchmark=benchmark, suite=suite, method="grpo", seed=0)
+    source = load_benchmark(benchmark, usual.suite)
+    panel = sub_panel(source.panel(split or usual.evaluation.split), size, panel_seed, per_subset=per_subset)
     counts = Counter(task.subset for task in panel.tasks)
     return {
         "benchmark": benchmark,
-        "suite": suite,
-        "split": split,
+        "suite": panel.suite,
+        "split": panel.split,
         "size": len(panel.tasks),
         "sha256": panel.sha256,
         "subsets": {subset: counts[subset] for subset in source.subsets if counts[subset]},

@@ -63,6 +63,8 @@ class Inputs(BaseModel):
     data: dict[str, str]
     panels: dict[str, PanelRecord]
     subsets: list[str]
+    trained_subsets: list[str] = []
+    """The subsets that training tasks come from, where those are not all."""
     policy: PolicyRecord
 
 
@@ -84,6 +86,7 @@ class Manifest(BaseModel):
     data: dict[str, str]
     panels: dict[str, PanelRecord]
     subsets: list[str]
+    trained_subsets: list[str] = []
     grammar: str | None
     device: str
     threads: int
@@ -116,6 +119,7 @@ class Manifest(BaseModel):
             data=inputs.data,
             panels=inputs.panels,
             subsets=inputs.subsets,
+            trained_subsets=inputs.trained_subsets,
             grammar=inputs.data.get("grammar"),
             device=determinism["device"],
             threads=determinism["threads"],
@@ -126,7 +130,13 @@ class Manifest(BaseModel):
     @property
     def inputs(self) -> Inputs:
         """What the run started from."""
-        return Inputs(data=self.data, panels=self.panels, subsets=self.subsets, policy=self.policy)
+        return Inputs(
+            data=self.data,
+            panels=self.panels,
+            subsets=self.subsets,
+            trained_subsets=self.trained_subsets,
+            policy=self.policy,
+        )
 
     def write(self, folder: Path) -> None:
         """Write it to the run's folder, atomically."""

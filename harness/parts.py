@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,11 +41,13 @@ def assemble(spec: RunSpec, device: str) -> Parts:
         EnvError: unknown benchmark, suite or split, or unusable data.
         MethodError: unknown method or option.
     """
-    benchmark = load_benchmark(spec.benchmark, spec.suite)
+    benchmark = load_benchmark(spec.benchmark, spec.suite, spec.env_options)
     train_panel = benchmark.panel(spec.train_split)
     _require_tasks(spec, len(train_panel.tasks))
     method = build(spec.method, spec.method_options)
-    return Parts(load_policy(spec.model, device), benchmark, method, train_panel, eval_panel(spec, benchmark))
+    return Parts(
+        load_policy(spec.model, benchmark, device), benchmark, method, train_panel, eval_panel(spec, benchmark)
+    )
 
 
 def eval_panel(spec: RunSpec, benchmark: Benchmark) -> Panel:
@@ -53,20 +56,25 @@ def eval_panel(spec: RunSpec, benchmark: Benchmark) -> Panel:
     Raises:
         UserError: the split has fewer tasks than asked for.
     """
-    return sub_panel(benchmark.panel(spec.evaluation.split), spec.evaluation.size, spec.evaluation.panel_seed)
+    wanted = spec.evaluation
+    return sub_panel(benchmark.panel(wanted.split), wanted.size, wanted.panel_seed, per_subset=wanted.per_subset)
 
 
-def sub_panel(panel: Panel, size: int | None, seed: int) -> Panel:
-    """The whole panel, or its seeded prefix of `size` tasks.
+def sub_panel(panel: Panel, size: int | None, seed: int, *, per_subset: int | None = None) -> Panel:
+    """The whole panel, or its seeded prefix of `size` tasks, or of `per_subset` tasks of each subset.
 
     Raises:
-        UserError: the panel is shorter than that, or `size` is not positive.
+        UserError: the panel is shorter than that, `size` is not positive, or both are given.
     """
+    if size is not None and per_subset is not None:
+        raise UserError(f"a sub-panel has a size ({size}) or a size of each subset ({per_subset}), not both")
+    if per_subset is not None:
+        return panel.stratified(per_subset, seed)
     if size is None:
         return panel
     if not 1 <= size <= len(panel.tasks):
         raise UserError(
-            f"panel size {size} is out of range: split {panel.split} of {panel.benchmark}/{panel.suite} has "
+            f"panel size {size} is out of range: split {panel.split} of {panel.benchmark}-{panel.suite} has "
             f"{len(panel.tasks)} tasks"
         )
     return panel.prefix(size, seed)
@@ -78,6 +86,7 @@ def record_inputs(policy: Policy, benchmark: Benchmark, train_panel: Panel, eval
         data=dict(benchmark.provenance()),
         panels={"train": PanelRecord.of(train_panel), "eval": PanelRecord.of(eval_panel)},
         subsets=list(benchmark.subsets),
+        trained_subsets=list(trained) if (trained := benchmark.trained_subsets) != benchmark.subsets else [],
         policy=PolicyRecord(
             preset=policy.preset,
             parameters=policy.parameters,
@@ -94,22 +103,23 @@ def inputs_of(spec: RunSpec) -> Inputs:
         UserError: unknown or damaged policy, a split shorter than asked for.
         EnvError: unknown benchmark, suite or split, or unusable data.
     """
-    inputs = _inputs(spec.model, spec.benchmark, spec.suite, spec.train_split, spec.evaluation)
+    options = json.dumps(spec.env_options, sort_keys=True)
+    inputs = _inputs(spec.model, spec.benchmark, spec.suite, options, spec.train_split, spec.evaluation)
     _require_tasks(spec, inputs.panels["train"].size)
     return inputs
 
 
 @lru_cache(maxsize=8)
-def _inputs(model: str, benchmark: str, suite: str, train_split: str, evaluation: EvalSpec) -> Inputs:
+def _inputs(model: str, benchmark: str, suite: str, options: str, train_split: str, evaluation: EvalSpec) -> Inputs:
     spec = RunSpec(model=model, benchmark=benchmark, suite=suite, train_split=train_split, evaluation=evaluation)
-    tasks = load_benchmark(benchmark, suite)
-    return record_inputs(load_policy(model), tasks, tasks.panel(train_split), eval_panel(spec, tasks))
+    tasks = load_benchmark(benchmark, suite, json.loads(options))
+    return record_inputs(load_policy(model, tasks), tasks, tasks.panel(train_split), eval_panel(spec, tasks))
 
 
 def _require_tasks(spec: RunSpec, available: int) -> None:
     if spec.rollout.tasks > available:
         raise UserError(
-            f"rollout.tasks is {spec.rollout.tasks}, but split {spec.train_split} of {spec.benchmark}/{spec.suite} has "
+            f"rollout.tasks is {spec.rollout.tasks}, but split {spec.train_split} of {spec.benchmark}-{spec.suite} has "
             f"{available} tasks; ask for at most as many"
         )
 

@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from envs.contract import Benchmark, TurnFormat
 from harness.chat import ChatTranscript
 from harness.errors import UserError
 from harness.presets import Preset, Source, preset_named
@@ -34,6 +35,7 @@ class Policy:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     transcript: Transcript
+    turn_format: TurnFormat
     provenance: str
     """Hash of the shipped manifest, or the hub id and revision the weights came from."""
 
@@ -43,19 +45,23 @@ class Policy:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def load_policy(name: str, device: str = "cpu") -> Policy:
-    """The policy of a preset, in evaluation mode.
+def load_policy(name: str, benchmark: Benchmark, device: str = "cpu") -> Policy:
+    """The policy of a preset, made for a benchmark, in evaluation mode.
 
     Raises:
-        UserError: unknown preset, missing or damaged weights, or a hub that cannot be reached.
+        UserError: unknown preset, none for this benchmark, missing or damaged weights, or a hub that does not answer.
     """
     preset = preset_named(name)
-    policy = _load_embedded(preset) if preset.source is Source.EMBEDDED else _load_from_hub(preset)
+    if preset.source is Source.EMBEDDED:
+        folder = Path(__file__).parent / "policies" / preset.recipe(benchmark.name).folder
+        policy = load_directory(preset.name, folder, benchmark.turn_format)
+    else:
+        policy = _load_from_hub(preset, benchmark.turn_format)
     policy.model.to(torch.device(device)).eval()  # type: ignore[arg-type]
     return policy
 
 
-def load_directory(name: str, folder: Path) -> Policy:
+def load_directory(name: str, folder: Path, turn_format: TurnFormat) -> Policy:
     """A phrase-tokenized policy from a folder that `stepcredit warmstart` wrote.
 
     Raises:
@@ -75,7 +81,8 @@ def load_directory(name: str, folder: Path) -> Policy:
     disable_progress_bar()  # a few milliseconds of loading need none; a download from the hub keeps its own
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return Policy(name, model, tokenizer, PhraseTranscript(tokenizer), f"sha256:{hashlib.sha256(text).hexdigest()}")
+    provenance = f"sha256:{hashlib.sha256(text).hexdigest()}"
+    return Policy(name, model, tokenizer, PhraseTranscript(tokenizer), turn_format, provenance)
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
@@ -87,7 +94,9 @@ def weights_sha256(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def fresh_policy(name: str, tokenizer: PreTrainedTokenizerFast, *, layers: int, hidden: int, seed: int) -> Policy:
+def fresh_policy(
+    name: str, tokenizer: PreTrainedTokenizerFast, turn_format: TurnFormat, *, layers: int, hidden: int, seed: int
+) -> Policy:
     """A Qwen3-architecture policy with seeded random weights, head size 32, two key-value heads, tied embeddings."""
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -106,14 +115,10 @@ def fresh_policy(name: str, tokenizer: PreTrainedTokenizerFast, *, layers: int, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
-    return Policy(name, model, tokenizer, PhraseTranscript(tokenizer), f"random:{seed}")
+    return Policy(name, model, tokenizer, PhraseTranscript(tokenizer), turn_format, f"random:{seed}")
 
 
-def _load_embedded(preset: Preset) -> Policy:
-    return load_directory(preset.name, Path(__file__).parent / "policies" / preset.name)
-
-
-def _load_from_hub(preset: Preset) -> Policy:
+def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
     hub_logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(preset.location, use_fast=True)
@@ -126,4 +131,5 @@ def _load_from_hub(preset: Preset) -> Policy:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"model {preset.name!r} has no fast tokenizer, whose byte alphabet exact spans need")
     revision = getattr(model.config, "_commit_hash", None)
-    return Policy(preset.name, model, tokenizer, ChatTranscript(tokenizer), f"{preset.location}@{revision}")
+    transcript = ChatTranscript(tokenizer, turn_format.instructions)
+    return Policy(preset.name, model, tokenizer, transcript, turn_format, f"{preset.location}@{revision}")

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -26,7 +26,8 @@ class EpisodeRow:
     """One episode.
 
     `update` counts the policy updates done before it; `seed` is the run's; `prompt_tokens` are the tokens of
-    the transcript that the policy read but did not write.
+    the transcript that the policy read but did not write. `metrics` are the environment's own numbers; each is a
+    column of the file.
     """
 
     phase: str
@@ -44,6 +45,7 @@ class EpisodeRow:
     response_tokens: int
     stop: str
     rollout_sha256: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,15 @@ class TimingRow:
 
 Row = TypeVar("Row", EpisodeRow, UpdateRow, TimingRow)
 
+_METRICS = "metrics"
 _ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
 
 
 def schema_of(row_type: type[Row]) -> pa.Schema:
-    """The parquet schema: the dataclass's fields in order, none nullable."""
+    """The parquet schema: the dataclass's fields in order, none nullable; metrics come after them."""
     hints = get_type_hints(row_type)
-    return pa.schema([pa.field(f.name, _ARROW[hints[f.name]], nullable=False) for f in fields(row_type)])
+    names = [f.name for f in fields(row_type) if f.name != _METRICS]
+    return pa.schema([pa.field(name, _ARROW[hints[name]], nullable=False) for name in names])
 
 
 def write_rows(path: Path, rows: Sequence[Row], row_type: type[Row]) -> None:
@@ -101,7 +105,12 @@ def write_rows(path: Path, rows: Sequence[Row], row_type: type[Row]) -> None:
     Raises:
         UserError: disk full or no permission.
     """
-    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema_of(row_type))
+    records = [asdict(row) for row in rows]
+    schema = schema_of(row_type)
+    metrics = list(records[0].get(_METRICS, ())) if records else []
+    for name in metrics:
+        schema = schema.append(pa.field(name, pa.float64(), nullable=False))
+    table = pa.Table.from_pylist([record | record.get(_METRICS, {}) for record in records], schema=schema)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", compression_level=9, version="2.6", store_schema=False)
     files.write_bytes(path, buffer.getvalue())
@@ -120,9 +129,12 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     except pa.ArrowException as error:
         raise _unreadable(path, error) from error
     wanted = schema_of(row_type).names
-    if table.column_names != wanted:
+    known, further = table.column_names[: len(wanted)], table.column_names[len(wanted) :]
+    if known != wanted or (further and row_type is not EpisodeRow):
         raise UserError(f"{path} has columns {table.column_names}, not {wanted}; it was written by another version")
-    return [row_type(**record) for record in table.to_pylist()]
+    plain, metrics = table.select(known).to_pylist(), table.select(further).to_pylist()
+    extra: list[dict[str, Any]] = [{_METRICS: own} for own in metrics] if further else [{}] * len(plain)
+    return [row_type(**record, **more) for record, more in zip(plain, extra, strict=True)]
 
 
 def dump_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -175,6 +187,7 @@ def episode_rows(groups: Iterable[Group], *, phase: Phase, update: int, split: s
             response_tokens=trajectory.response_tokens,
             stop=str(trajectory.stop),
             rollout_sha256=trajectory_sha256(trajectory),
+            metrics=trajectory.metrics,
         )
         for group in groups
         for trajectory in group.trajectories

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from envs.contract import Env, EnvFailure
+from envs.contract import Env, EnvFailure, Observation
 from envs.panel import Task
 from harness.policy import Policy
 from harness.sampling import Engine, Sample
@@ -27,19 +27,21 @@ def rollout(
     run_seed: int,
     update: int,
     hindsight: Mapping[str, str] | None = None,
+    prefetch: Callable[[Sequence[str]], None] | None = None,
 ) -> list[Group]:
     """Draw `spec.group` trajectories of each task.
 
     Every turn's draws depend on (run seed, update, task id, trajectory, turn) and the weights alone. An environment
     that breaks ends its own episodes, with `StopReason.ENV_FAILURE`. `hindsight` maps task ids to a block that their
-    first prompt shows, to measure what a policy makes of it.
+    first prompt shows, to measure what a policy makes of it. `prefetch` is told the actions of all live episodes
+    before they are taken.
     """
     hints = hindsight or {}
     groups = [_start(task, make_env, policy.transcript, spec, hints.get(task.id)) for task in tasks]
     live = [episode for group in groups for episode in group if episode.stop is None]
     if live:
         session = engine.open([episode.prompt for episode in live])
-        new_tracker = partial(TurnTracker, policy.transcript.token_bytes)
+        new_tracker = partial(TurnTracker, policy.transcript.token_bytes, policy.turn_format.actions)
         while live:
             seeds = [turn_seed(run_seed, update, episode.task.id, episode.index, episode.turn) for episode in live]
             samples = session.generate(
@@ -48,6 +50,8 @@ def rollout(
                 max_tokens=spec.max_response_tokens,
                 temperature=spec.temperature,
             )
+            if prefetch is not None:
+                prefetch([sample.tracker.action_text for sample in samples])
             grown = [episode.act(sample, seed) for episode, sample, seed in zip(live, samples, seeds, strict=True)]
             going = [place for place, episode in enumerate(live) if episode.stop is None]
             live = [live[place] for place in going]
@@ -65,6 +69,7 @@ class _Episode:
     def __init__(self, task: Task, index: int, env: Env, transcript: Transcript, spec: RolloutSpec) -> None:
         self.task, self.index = task, index
         self.stop: StopReason | None = None
+        self._reward = 0.0
         self._env, self._transcript, self._spec = env, transcript, spec
         self._buffer = np.empty(spec.max_context_tokens, dtype=np.int64)
         self._length = 0
@@ -101,9 +106,10 @@ class _Episode:
             text, valid, following = "", False, []
         else:
             text, valid = result.observation.text, result.valid
-            following = self._transcript.following(text)
+            following = self._following(result.observation)
             if result.done:
                 self.stop = StopReason.SUCCESS if result.success else StopReason.FAILURE
+                self._reward = float(result.success) if result.reward is None else result.reward
             elif self.turn + 1 == self._spec.max_turns:
                 self.stop = StopReason.TURN_LIMIT
             else:
@@ -126,12 +132,28 @@ class _Episode:
         return following
 
     def finished(self) -> Trajectory:
-        """The trajectory, once the episode has stopped; its reward is 1 on success, else 0."""
+        """The trajectory, once the episode has stopped; without an end of its own it has no reward."""
         assert self.stop is not None
-        success = self.stop is StopReason.SUCCESS
         return Trajectory(
-            self.task.id, self.task.subset, self.index, tuple(self._steps), float(success), success, self.stop
+            task_id=self.task.id,
+            subset=self.task.subset,
+            index=self.index,
+            steps=tuple(self._steps),
+            reward=self._reward,
+            success=self.stop is StopReason.SUCCESS,
+            stop=self.stop,
+            metrics=dict(self._env.metrics),
         )
+
+    def _following(self, observation: Observation) -> list[int]:
+        """Tokens of the observation, cut to the limit before its closing words, and of the next turn's opening."""
+        transcript, limit = self._transcript, self._spec.max_observation_tokens
+        tokens = transcript.following(observation.text)
+        suffix = len(transcript.generation_suffix)
+        if limit is None or len(tokens) - suffix <= limit:
+            return tokens
+        closing = transcript.response(observation.closing)
+        return [*tokens[: limit - len(closing)], *closing, *tokens[-suffix:]]
 
     def _write(self, tokens: Sequence[int] | np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         end = self._length + len(tokens)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from envs import BENCHMARKS, complete_options
 from harness.errors import UserError
 from harness.presets import preset_named
 from harness.spec import RunSpec
@@ -19,7 +21,7 @@ _CHOSEN_BY_OPTION = {"model", "benchmark", "suite", "method", "seed"}
 def build_spec(
     *, model: str, benchmark: str, suite: str | None, method: str, seed: int, overrides: Sequence[str] = ()
 ) -> RunSpec:
-    """The preset's settings, then the overrides, then the method's defaults for whatever is left open.
+    """The preset's settings, then the overrides, then the benchmark's and the method's defaults for what is left open.
 
     Args:
         model: preset of the policy.
@@ -31,21 +33,23 @@ def build_spec(
 
     Raises:
         UserError: unknown preset or setting, or a value out of range.
+        EnvError: unknown benchmark or option of it.
         MethodError: unknown method or option of it.
     """
     from methods.registry import build
 
-    preset = preset_named(model)
-    content: dict[str, Any] = {name: dict(section) for name, section in preset.settings.items()}
+    recipe = preset_named(model).recipe(one_of("benchmark", benchmark, BENCHMARKS))
+    content: dict[str, Any] = deepcopy(dict(recipe.settings))
+    content["method_options"] = dict(recipe.method_options.get(method, {}))
     for text in overrides:
         _apply(content, text)
-    options = build(method, content.get("method_options", {})).options()
     content |= {
         "model": model,
         "benchmark": benchmark,
-        "suite": suite or preset.suite,
+        "suite": suite or recipe.suite,
+        "env_options": complete_options(benchmark, content.get("env_options", {})),
         "method": method,
-        "method_options": options,
+        "method_options": build(method, content["method_options"]).options(),
         "seed": seed,
     }
     return _validated(content)
@@ -73,7 +77,7 @@ def _apply(content: dict[str, Any], text: str) -> None:
     if not equals:
         raise UserError(f"--set {text!r} lacks a value; write it as --set {path}=VALUE")
     *sections, name = path.split(".")
-    if sections != ["method_options"]:
+    if sections[:1] not in (["method_options"], ["env_options"]):
         one_of("setting", path, known_settings())
     target = content
     for section in sections:

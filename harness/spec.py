@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 
 class Section(BaseModel):
-    """Base of the spec's sections: frozen, unknown fields refused, field docstrings kept."""
+    """Base of the spec's sections: frozen, unknown fields refused, field docstrings kept.
+
+    Fields in `LATER` came after the first runs were recorded. They are left out while they are unset, so that the
+    hashes of those runs stand.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    LATER: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        return {name: value for name, value in content.items() if value or name not in self.LATER}
 
 
 class RolloutSpec(Section):
     """How trajectories are drawn."""
+
+    LATER = frozenset({"max_observation_tokens"})
 
     tasks: int = Field(16, ge=1)
     """Tasks an update."""
@@ -28,6 +40,8 @@ class RolloutSpec(Section):
     """Tokens a turn; a turn that reaches it without closing its action is truncated and invalid."""
     max_context_tokens: int = Field(1024, ge=16)
     """Tokens of transcript; an episode whose next turn may not fit ends with `context_limit`."""
+    max_observation_tokens: int | None = Field(None, ge=16)
+    """Tokens of an observation after the first; a longer one is cut before its closing tag. None cuts nothing."""
     temperature: float = Field(1.0, ge=0.0)
     """Sampling temperature; 0 is greedy."""
 
@@ -67,10 +81,14 @@ class OptimSpec(Section):
 class EvalSpec(Section):
     """The fixed held-out panel and how it is sampled."""
 
+    LATER = frozenset({"per_subset"})
+
     split: str = "valid_unseen"
     """Split evaluated during training."""
     size: int | None = None
     """Sub-panel size; None evaluates the whole split."""
+    per_subset: int | None = Field(None, ge=1)
+    """Sub-panel size of each subset; a shorter subset counts whole."""
     panel_seed: int = 0
     """Seed of the permutation whose prefix the sub-panel is."""
     every: int = Field(25, ge=1)
@@ -84,12 +102,16 @@ class EvalSpec(Section):
 class RunSpec(Section):
     """One run: a cell of the matrix method x seed x benchmark x model."""
 
+    LATER = frozenset({"env_options"})
+
     model: str = "tiny"
     """Policy preset."""
     benchmark: str = "alfworld"
     """Benchmark name."""
     suite: str = "mini"
     """Variant of the benchmark: generated `mini` or `full`, or `real` games."""
+    env_options: dict[str, Any] = Field(default_factory=dict)
+    """The benchmark's options; completed with its defaults before the spec is hashed."""
     train_split: str = "train"
     """Split that training tasks come from."""
     method: str = "grpo"

@@ -62,9 +62,8 @@ def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> 
 def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> None:
     """One update of the policy, and its rows."""
     update, seconds = state.update, _Seconds()
-    tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
     with seconds.of("rollout_s"):
-        groups = rollout(parts.policy, learner.engine, parts.benchmark.make, tasks, spec.rollout, spec.seed, update)
+        groups = _draw(spec, parts, learner, update)
     with seconds.of("credit_s"):
         learner.refresh_stale(update)
         rewarded = penalise_invalid(groups, spec.objective.invalid_penalty)
@@ -75,6 +74,13 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
     state.updates.append(record.update_row(groups, credits, stats, update=update, seed=spec.seed))
     state.update += 1
     state.timings.append(seconds.row(state.update))
+
+
+def _draw(spec: RunSpec, parts: Parts, learner: Learner, update: int) -> list[Group]:
+    """The update's trajectories."""
+    tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
+    make, prefetch = parts.benchmark.make, parts.benchmark.prefetch
+    return rollout(parts.policy, learner.engine, make, tasks, spec.rollout, spec.seed, update, prefetch=prefetch)
 
 
 def _credit(method: Method, group: Group, rescorer: Rescorer, update: int) -> list[Credit]:

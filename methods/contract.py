@@ -72,7 +72,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One episode. `index` is its place in the group."""
+    """One episode. `index` is its place in the group; `metrics` are the environment's numbers about it."""
 
     task_id: str
     subset: str
@@ -81,6 +81,7 @@ class Trajectory:
     reward: float
     success: bool
     stop: StopReason
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def response_tokens(self) -> int:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from paper.results import BASELINE, Run, Study
-from paper.statistics import Estimate, mean, paired_difference, student_t, success_rate
+from paper.statistics import Estimate, mean, metric_mean, paired_difference, student_t, success_rate
 
 ALL = "All"
+TRAINED = "In"
+FOREIGN = "Out"
 
 Select = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -27,13 +29,18 @@ class Point:
 
 
 def subset_columns(study: Study) -> tuple[str, ...]:
-    """Columns of the per-subset tables: the subsets, then all episodes together."""
-    return (*study.subsets, ALL)
+    """Columns of the per-subset tables: the subsets, those trained on and the others together, and all episodes."""
+    return (*study.subsets, *((TRAINED, FOREIGN) if study.foreign_subsets else ()), ALL)
+
+
+def column_name(study: Study, subset: str) -> str:
+    """The column's heading, marked where it is out of distribution."""
+    return f"{subset}°" if subset in study.foreign_subsets else subset
 
 
 def final_success(study: Study, method: str, subset: str = ALL) -> Estimate | None:
     """Success after the last update; None where nothing was evaluated."""
-    return success_rate(_of_subset(_final(study, method), subset))
+    return success_rate(_of_subset(study, _final(study, method), subset))
 
 
 def initial_evaluations(study: Study) -> pd.DataFrame:
@@ -53,19 +60,29 @@ def initial_evaluations(study: Study) -> pd.DataFrame:
 
 def initial_success(study: Study, subset: str = ALL) -> Estimate | None:
     """Success before training."""
-    return success_rate(_of_subset(initial_evaluations(study), subset))
+    return success_rate(_of_subset(study, initial_evaluations(study), subset))
+
+
+def final_metric(study: Study, method: str, metric: str, subset: str = ALL) -> Estimate | None:
+    """Mean of one of the environment's numbers after the last update."""
+    return metric_mean(_of_subset(study, _final(study, method), subset), metric)
+
+
+def initial_metric(study: Study, metric: str, subset: str = ALL) -> Estimate | None:
+    """The same before training."""
+    return metric_mean(_of_subset(study, initial_evaluations(study), subset), metric)
 
 
 def difference_to_baseline(study: Study, method: str, subset: str = ALL) -> Estimate | None:
     """Final success minus GRPO's, same seed and same task; None without GRPO or without a common seed."""
-    baseline = _of_subset(_final(study, BASELINE), subset)
-    return paired_difference(_of_subset(_final(study, method), subset), baseline)
+    baseline = _of_subset(study, _final(study, BASELINE), subset)
+    return paired_difference(_of_subset(study, _final(study, method), subset), baseline)
 
 
 def learning(study: Study, method: str, subset: str = ALL) -> Estimate | None:
     """Success after training minus before, same seed and same task."""
-    before = _of_subset(_evaluated(study, method, 0), subset)
-    return paired_difference(_of_subset(_final(study, method), subset), before)
+    before = _of_subset(study, _evaluated(study, method, 0), subset)
+    return paired_difference(_of_subset(study, _final(study, method), subset), before)
 
 
 def rivals(study: Study) -> tuple[str, ...]:
@@ -139,5 +156,9 @@ def _concat(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _of_subset(episodes: pd.DataFrame, subset: str) -> pd.DataFrame:
-    return episodes if subset == ALL else episodes[episodes["subset"] == subset]
+def _of_subset(study: Study, episodes: pd.DataFrame, subset: str) -> pd.DataFrame:
+    if subset == ALL:
+        return episodes
+    if subset in (TRAINED, FOREIGN):
+        return episodes[episodes["subset"].isin(study.foreign_subsets) == (subset == FOREIGN)]
+    return episodes[episodes["subset"] == subset]

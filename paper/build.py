@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from paper.capability import capability_tables
 from paper.document import pdf
 from paper.figures import render
 from paper.files import write_atomic
@@ -21,7 +22,7 @@ def build(study: Path, out: Path) -> list[Path]:
         PaperError: the study cannot be shown as it is, or `out` cannot be written.
     """
     loaded = load_study(study)
-    report = report_of(loaded)
+    report = report_of(loaded, capability_tables(loaded, study))
     written = []
     for table in report.tables:
         for suffix, form in (("md", markdown), ("tex", latex), ("csv", comma_separated)):

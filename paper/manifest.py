@@ -26,6 +26,7 @@ class RolloutRecord(Section):
     tasks: int
     group: int
     max_turns: int
+    max_observation_tokens: int | None = None
     max_response_tokens: int
     max_context_tokens: int
     temperature: float
@@ -53,6 +54,7 @@ class SpecRecord(Section):
     benchmark: str
     suite: str
     train_split: str
+    env_options: dict[str, Any] = {}
     method: str
     method_options: dict[str, Any] = {}
     seed: int
@@ -60,6 +62,11 @@ class SpecRecord(Section):
     rollout: RolloutRecord
     optim: OptimRecord
     evaluation: EvaluationRecord
+
+    @property
+    def tasks_name(self) -> str:
+        """Benchmark and suite, as tables call them."""
+        return f"{self.benchmark}-{self.suite}"
 
 
 class PanelRecord(Section):
@@ -100,7 +107,9 @@ class Manifest(Section):
     git_dirty: bool | None = None
     versions: dict[str, str] = {}
     panels: PanelsRecord
+    data: dict[str, str] = {}
     subsets: tuple[str, ...] = ()
+    trained_subsets: tuple[str, ...] = ()
     grammar: str | None = None
     device: str | None = None
     threads: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
@@ -10,7 +10,7 @@ from paper.figures import Plot, all_plots
 from paper.render import markdown, rate_text
 from paper.results import BASELINE, Run, Study
 from paper.statistics import Estimate, Interval
-from paper.tables import Table, all_tables, display_name, same_start
+from paper.tables import Table, all_tables, display_name, same_start, world_note
 
 TITLE = "Step-level credit assignment under identical seeds"
 
@@ -29,17 +29,17 @@ class Report:
     regenerate: tuple[tuple[str, str], ...]
 
 
-def report_of(study: Study) -> Report:
-    """Everything that the study's report says."""
+def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
+    """Everything that the study's report says. `further` tables come after those of its episodes."""
     spec = study.manifest.spec
     seeds = len({run.spec.seed for run in study.runs})
     return Report(
         title=TITLE,
-        subtitle=f"{spec.benchmark}/{spec.suite} · policy {spec.model} · {_listed(map(display_name, study.methods))} · "
+        subtitle=f"{spec.tasks_name} · policy {spec.model} · {_listed(map(display_name, study.methods))} · "
         f"{_counted(seeds, 'seed')}",
         summary=tuple(_summary(study)),
         protocol=tuple(_protocol(study)),
-        tables=tuple(all_tables(study)),
+        tables=(*all_tables(study), *further),
         plots=tuple(all_plots(study)),
         skipped=tuple(f"{skipped.cell}: {skipped.reason}" for skipped in study.skipped),
         regenerate=(
@@ -89,7 +89,7 @@ def _summary(study: Study) -> Iterable[str]:
     )
     yield (
         f"{_listed(map(display_name, study.methods))} trained the policy {spec.model}{_size(study)} on "
-        f"{spec.benchmark}/{spec.suite} games with {_counted(len(seeds), 'seed')}, "
+        f"{spec.tasks_name} tasks with {_counted(len(seeds), 'seed')}, "
         f"{_counted(spec.updates, 'update')} of {spec.rollout.tasks * spec.rollout.group} trajectories each. {start}"
     ).strip()
     panel = manifest.panels.eval
@@ -143,7 +143,9 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
     train, held_out, rollout, evaluation = manifest.panels.train, manifest.panels.eval, spec.rollout, spec.evaluation
     weights = manifest.policy.weights_sha256
     yield "Policy", f"{spec.model}{_size(study)}" + (f", weights {weights[:10]}" if weights else "")
-    yield "Games", f"{spec.benchmark}/{spec.suite}, grammar {manifest.grammar or 'not recorded'}"
+    yield "Tasks", f"{spec.tasks_name}. {world_note(study)}"
+    if spec.env_options:
+        yield "Environment", ", ".join(f"{key} {_plain(value)}" for key, value in sorted(spec.env_options.items()))
     yield "Training panel", f"split {train.split}, {train.size} tasks, sha256 {train.sha256[:10]}"
     yield "Held-out panel", f"split {held_out.split}, {held_out.size} tasks, sha256 {held_out.sha256[:10]}"
     yield (
@@ -180,6 +182,14 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
         ),
     )
     yield "Software", _distinct(study, _software)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return (
+            "(" + ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items() if inner not in (None, "")) + ")"
+        )
+    return str(value)
 
 
 def _seeds_by_method(study: Study) -> Iterable[str]:

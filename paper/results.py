@@ -110,6 +110,17 @@ class Study:
         declared = self.manifest.subsets
         return (*declared, *sorted(seen - set(declared)))
 
+    @cached_property
+    def foreign_subsets(self) -> tuple[str, ...]:
+        """The subsets that no training task comes from; none where training covers all."""
+        trained = self.manifest.trained_subsets
+        return tuple(name for name in self.subsets if name not in trained) if trained else ()
+
+    @cached_property
+    def metrics(self) -> frozenset[str]:
+        """What the environment recorded of every episode besides success and turns."""
+        return frozenset.intersection(*(frozenset(run.episodes.columns) for run in self.runs)) - set(EPISODE_COLUMNS)
+
     def of(self, method: str) -> tuple[Run, ...]:
         """The runs of a method, by seed."""
         return tuple(run for run in self.runs if run.spec.method == method)
@@ -237,6 +248,7 @@ def _setting(run: Run) -> dict[str, Any]:
                 "panels": panels,
                 "grammar": manifest.grammar,
                 "subsets": manifest.subsets,
+                "trained_subsets": manifest.trained_subsets,
                 "selection": manifest.selection,
                 "policy.weights_sha256": manifest.policy.weights_sha256,
             },

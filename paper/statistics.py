@@ -121,6 +121,23 @@ def success_rate(episodes: pd.DataFrame) -> Estimate | None:
     return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, sum(totals))
 
 
+def metric_mean(episodes: pd.DataFrame, metric: str) -> Estimate | None:
+    """Mean over seeds of the metric over a seed's episodes; None without episodes.
+
+    Interval: Student's t over seeds; with one seed, Student's t over tasks (without width for a single one).
+    """
+    values = [[float(value) for value in rows] for _, rows in episodes.groupby("seed", sort=True)[metric]]
+    if not values:
+        return None
+    by_seed = tuple(mean(of_seed) for of_seed in values)
+    n = sum(len(of_seed) for of_seed in values)
+    if len(by_seed) > 1:
+        low, high = student_t(by_seed)
+        return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, n)
+    low, high = student_t(values[0]) if n > 1 else (by_seed[0], by_seed[0])
+    return Estimate(by_seed[0], low, high, Interval.T_TASKS, by_seed, n)
+
+
 def paired_difference(episodes: pd.DataFrame, baseline: pd.DataFrame) -> Estimate | None:
     """Success minus the baseline's success on the same seed and task; None without a pair.
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from paper.aggregates import (
     ALL,
+    FOREIGN,
+    TRAINED,
+    column_name,
     difference_to_baseline,
+    final_metric,
     final_success,
+    initial_metric,
     initial_success,
     learning,
     rivals,
@@ -22,7 +28,7 @@ BEFORE = "Before training"
 INTERVAL_NOTES = {
     Interval.T_SEEDS: "± is a 95% Student-t interval over seeds: training noise on this panel, not choice of tasks.",
     Interval.WILSON_TASKS: "+a/−b is Wilson's 95% interval over tasks, for one set of weights.",
-    Interval.T_TASKS: "± of a difference is a 95% Student-t interval over tasks, as there is one seed.",
+    Interval.T_TASKS: "± of a difference or a mean within one seed is a 95% Student-t interval over tasks.",
 }
 
 
@@ -62,7 +68,10 @@ def display_name(method: str) -> str:
 
 def all_tables(study: Study) -> list[Table]:
     """Every table that the study has data for, in the order of the report."""
-    tables = [subset_table(study), learning_table(study)]
+    tables = [subset_table(study)]
+    if "f1" in study.metrics:
+        tables += [f1_table(study), search_table(study)]
+    tables.append(learning_table(study))
     if rivals(study):
         tables.append(difference_table(study))
     return [*tables, provenance_table(study)]
@@ -78,10 +87,59 @@ def subset_table(study: Study) -> Table:
         cells = [final_success(study, method, subset) for subset in columns]
         rows.append((display_name(method), len(study.of(method)), *(_score(cell) for cell in cells)))
         estimates += cells
-    notes = (setting_note(study), f"{ALL}: over episodes, not a mean of subset means.", *interval_notes(estimates))
-    return Table(
-        "success", "Success on the held-out panel after training (%)", ("Method", "Seeds", *columns), tuple(rows), notes
+    notes = (setting_note(study), *column_notes(study), *interval_notes(estimates))
+    what = "Exact match" if "exact_match" in study.metrics else "Success"
+    title = f"{what} on the held-out panel after training (%)"
+    return Table("success", title, _header(study), tuple(rows), notes)
+
+
+def f1_table(study: Study) -> Table:
+    """Token F1 after training, by method and subset."""
+    columns = subset_columns(study)
+    before = [initial_metric(study, "f1", subset) for subset in columns]
+    rows: list[tuple[Cell, ...]] = [(BEFORE, None, *(_score(estimate) for estimate in before))]
+    estimates = list(before)
+    for method in study.methods:
+        cells = [final_metric(study, method, "f1", subset) for subset in columns]
+        rows.append((display_name(method), len(study.of(method)), *(_score(cell) for cell in cells)))
+        estimates += cells
+    notes = (setting_note(study), *column_notes(study), *interval_notes(estimates))
+    return Table("f1", "Token F1 on the held-out panel after training (%)", _header(study), tuple(rows), notes)
+
+
+def search_table(study: Study) -> Table:
+    """What the searches found, by method."""
+    rows = [(BEFORE, None, *_searched(partial(initial_metric, study)))]
+    rows += [
+        (display_name(method), len(study.of(method)), *_searched(partial(final_metric, study, method)))
+        for method in study.methods
+    ]
+    header = ("Method", "Seeds", "Answered (%)", "Title found (%)", "Gold found (%)", "Searches", "Invalid turns")
+    notes = (
+        setting_note(study),
+        "Title found: a supporting title was among the passages; Gold found: a passage held a gold answer.",
+        "Searches and invalid turns: means an episode.",
     )
+    return Table("searches", "What the searches found", header, tuple(rows), notes)
+
+
+def _searched(metric: Callable[[str], Estimate | None]) -> tuple[Cell, ...]:
+    shares = [_score(metric(name)) for name in ("answered", "title_found", "gold_found")]
+    means = [metric(name) for name in ("searches", "invalid_turns")]
+    return (*shares, *(f"{estimate.mean:.2f}" if estimate else None for estimate in means))
+
+
+def _header(study: Study) -> tuple[str, ...]:
+    return ("Method", "Seeds", *(column_name(study, subset) for subset in subset_columns(study)))
+
+
+def column_notes(study: Study) -> tuple[str, ...]:
+    """What the columns beside the subsets are, and which subsets are out of distribution."""
+    notes = (f"{ALL}: over episodes, not a mean of subset means.",)
+    if not study.foreign_subsets:
+        return notes
+    trained = ", ".join(name for name in study.subsets if name not in study.foreign_subsets)
+    return (f"° out of distribution: no training task is from it. {TRAINED}: {trained}; {FOREIGN}: the others.", *notes)
 
 
 def learning_table(study: Study) -> Table:
@@ -126,9 +184,10 @@ def difference_table(study: Study) -> Table:
     notes = (
         setting_note(study),
         "Each episode is paired with GRPO's on the same seed and task; n counts pairs.",
+        *(column_notes(study) if study.foreign_subsets else ()),
         *interval_notes(estimates),
     )
-    return Table("differences", "Difference to GRPO (points)", ("Method", "Seeds", *columns), tuple(rows), notes)
+    return Table("differences", "Difference to GRPO (points)", _header(study), tuple(rows), notes)
 
 
 def provenance_table(study: Study) -> Table:
@@ -161,10 +220,19 @@ def setting_note(study: Study) -> str:
     manifest, spec = study.manifest, study.manifest.spec
     panel = manifest.panels.eval
     return (
-        f"Panel: {spec.benchmark}/{spec.suite}, split {panel.split}, {panel.size} tasks, each once, "
+        f"Panel: {spec.tasks_name}, split {panel.split}, {panel.size} tasks, each once, "
         f"sha256 {panel.sha256[:10]}. Checkpoint: {manifest.selection}. "
-        f"Evaluation temperature {spec.evaluation.temperature:g}. Grammar {manifest.grammar or 'not recorded'}."
+        f"Evaluation temperature {spec.evaluation.temperature:g}. {world_note(study)}."
     )
+
+
+def world_note(study: Study) -> str:
+    """What the environment's answers depend on: the text grammar, or the retriever and its corpus."""
+    manifest = study.manifest
+    if "corpus_sha256" not in manifest.data:
+        return f"Grammar {manifest.grammar or 'not recorded'}"
+    engine, topk = manifest.data.get("engine", "unknown"), manifest.spec.env_options.get("topk")
+    return f"Retriever {engine}, top {topk}, corpus sha256 {manifest.data['corpus_sha256'][:10]}"
 
 
 def interval_notes(estimates: Iterable[Estimate | None]) -> tuple[str, ...]:

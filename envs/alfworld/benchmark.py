@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from envs.alfworld.assets import GRAMMAR_VERSION, load_assets
 from envs.alfworld.env import AlfworldEnv
@@ -11,7 +11,8 @@ from envs.alfworld.game import Game
 from envs.alfworld.record import GameRecord
 from envs.alfworld.sources import SPLITS, open_source
 from envs.alfworld.subsets import Subset
-from envs.contract import EnvError
+from envs.alfworld.text import INSTRUCTIONS
+from envs.contract import EnvError, TurnFormat
 from envs.naming import unknown
 from envs.panel import Panel
 
@@ -28,6 +29,8 @@ class AlfworldBenchmark:
 
     name = "alfworld"
     subsets = tuple(subset.value for subset in Subset)
+    trained_subsets = subsets
+    turn_format = TurnFormat(("action",), INSTRUCTIONS)
 
     def __init__(self, suite: str = "mini", environ: Mapping[str, str] | None = None) -> None:
         self.suite = suite
@@ -70,6 +73,9 @@ class AlfworldBenchmark:
         if task_id not in records:
             raise unknown(f"task of {self.name}/{self.suite}/{split}", task_id, records)
         return records[task_id]
+
+    def prefetch(self, actions: Sequence[str]) -> None:
+        """The engine needs no preparation."""
 
     def provenance(self) -> Mapping[str, str]:
         """Grammar, the wheel's version and files, and where the games come from."""

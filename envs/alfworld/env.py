@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from envs.alfworld.game import Game
 from envs.alfworld.identity import state_key
 from envs.alfworld.text import NOTHING_HAPPENS
@@ -61,6 +63,11 @@ class AlfworldEnv:
     def state_key(self) -> str:
         """Equal for two states of the game if and only if no commands tell them apart."""
         return state_key(self._world)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Nothing beyond what every episode's row has."""
+        return {}
 
     def _observe(self, text: str) -> Observation:
         return Observation(text, () if self._world.won else self._world.commands())

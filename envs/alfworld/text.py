@@ -7,6 +7,12 @@ from dataclasses import dataclass
 
 WELCOME = "-= Welcome to TextWorld, ALFRED! =-"
 NOTHING_HAPPENS = "Nothing happens."
+INSTRUCTIONS = (
+    "You are an agent in a household. In every turn, reason in <think> ... </think>, then give exactly one command "
+    "in <action> ... </action>. Commands: go to (receptacle), open (receptacle), close (receptacle), take (object) "
+    "from (receptacle), move (object) to (receptacle), use (object), clean (object) with (receptacle), heat (object) "
+    "with (receptacle), cool (object) with (receptacle), examine (something), look, inventory."
+)
 
 _HELP = """\
 Available commands:

@@ -38,7 +38,7 @@ def print_panel(panel: Record, as_json: bool) -> None:
     if as_json:
         print_json(panel)
         return
-    print(f"{panel['benchmark']}/{panel['suite']}, split {panel['split']}: {panel['size']} tasks")
+    print(f"{panel['benchmark']}-{panel['suite']}, split {panel['split']}: {panel['size']} tasks")
     print(f"sha256 {panel['sha256']}")
     print(", ".join(f"{subset} {count}" for subset, count in panel["subsets"].items()))
     for task in panel["tasks"]:
@@ -52,8 +52,8 @@ def print_evaluation(summary: Record, as_json: bool) -> None:
         return
     print(f"{summary['cell']} after {summary['update']} updates on {summary['suite']}/{summary['panel']['split']}")
     for subset, counts in summary["subsets"].items():
-        print(f"  {subset:8} {_percent(counts['success'])}  ({counts['episodes']} games)")
-    print(f"  {'all':8} {_percent(summary['success'])}  ({summary['panel']['size']} games)")
+        print(f"  {subset:8} {_percent(counts['success'])}  ({counts['episodes']} tasks)")
+    print(f"  {'all':8} {_percent(summary['success'])}  ({summary['panel']['size']} tasks)")
     print(f"episodes: {summary['file']}")
 
 

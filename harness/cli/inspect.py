@@ -33,9 +33,10 @@ def methods(as_json: options.Json = False) -> None:
 
 def panel(
     benchmark: Annotated[str, typer.Argument(help="Benchmark.")] = "alfworld",
-    suite: Annotated[str, typer.Option("--suite", help="mini, full or real.")] = "mini",
-    split: Annotated[str, typer.Option("--split", help="train, valid_seen or valid_unseen.")] = "valid_unseen",
-    size: Annotated[int | None, typer.Option("--size", min=1, help="Tasks; default: the whole split.")] = None,
+    suite: options.Suite = None,
+    split: Annotated[str | None, typer.Option("--split", help="Default: the one that is evaluated.")] = None,
+    size: options.Size = None,
+    per_subset: options.PerSubset = None,
     panel_seed: Annotated[int, typer.Option("--panel-seed", help="Which sub-panel of that size.")] = 0,
     as_json: options.Json = False,
 ) -> None:
@@ -43,7 +44,7 @@ def panel(
     from harness.cli.display import print_panel
     from harness.listing import panel_listing
 
-    print_panel(panel_listing(benchmark, suite, split, size, panel_seed), as_json)
+    print_panel(panel_listing(benchmark, suite, split, size, panel_seed, per_subset=per_subset), as_json)
 
 
 def doctor(as_json: options.Json = False) -> None:

@@ -8,10 +8,16 @@ from typing import Annotated
 import typer
 
 Model = Annotated[str, typer.Option("--model", help="Policy preset: tiny, qwen3-1.7b, qwen2.5-3b, qwen2.5-7b.")]
-Benchmark = Annotated[str, typer.Option("--benchmark", help="Benchmark.")]
+Benchmark = Annotated[str, typer.Option("--benchmark", help="Benchmark: alfworld, searchqa.")]
 Suite = Annotated[
-    str | None, typer.Option("--suite", help="Variant of the benchmark: mini, full, real. Default: the model's.")
+    str | None,
+    typer.Option(
+        "--suite",
+        help="Variant of the benchmark: mini, full, real (alfworld); synthetic, real (searchqa). Default: the model's.",
+    ),
 ]
+Size = Annotated[int | None, typer.Option("--size", min=1, help="Tasks; default: the whole split.")]
+PerSubset = Annotated[int | None, typer.Option("--per-subset", min=1, help="Tasks of each subset, at most.")]
 Methods = Annotated[list[str] | None, typer.Option("--method", help="Method; repeat for several.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="Run seed; repeat for several.")]
 Settings = Annotated[

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 _METHODS = ("grpo", "opd", "stepopsd")
 _SEEDS = (0, 1, 2)
-_REFERENCE = Path("results/reference")
+_REFERENCES = {"alfworld": Path("results/reference"), "searchqa": Path("results/reference-searchqa")}
+_REPRODUCED = {"alfworld": Path("results/reproduce"), "searchqa": Path("results/reproduce-searchqa")}
 _DEMO = ("updates=2", "rollout.tasks=4", "rollout.group=4", "evaluation.size=12", "evaluation.every=2")
 _DEMO_SEEDS = (0, 1)
+_EXAMINED = ("searchqa",)  # benchmarks whose questions can be asked without an environment
 _JOBS = {"cpu": 2, "cuda": 1}
 
 
@@ -84,16 +86,23 @@ def reproduce(
     method: options.Methods = None,
     seed: options.Seeds = None,
     settings: options.Settings = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("results/reproduce"),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the study. Default: results/reproduce[-BENCHMARK].")
+    ] = None,
     jobs: options.Jobs = None,
     threads: options.Threads = 1,
     device: options.Device = "auto",
 ) -> None:
     """Train the default study (3 methods x 3 seeds), build its paper, compare it with the committed results."""
     choice = Choice(model, benchmark, suite, method or _METHODS, seed or _SEEDS, settings or ())
-    run_study(out, choice.specs(), resources(jobs, threads, device, model))
-    build_paper(out)
-    compare(out)
+    specs = choice.specs()
+    folder = out or _REPRODUCED[benchmark]
+    given = resources(jobs, threads, device, model)
+    run_study(folder, specs, given)
+    if benchmark in _EXAMINED:
+        examine_study(folder, specs, given)
+    build_paper(folder)
+    compare(folder, _REFERENCES[benchmark])
 
 
 def demo(
@@ -145,6 +154,20 @@ def run_study(out: Path, specs: Sequence[RunSpec], resources: Resources, *, copy
     matrix.run(plan, resources, lambda spec: episodes_of(spec, inputs_of(spec).panels["eval"].size))
 
 
+def examine_study(out: Path, specs: Sequence[RunSpec], given: Resources) -> None:
+    """Examine every run outside its environment, one after the other; what is examined already is left as it is.
+
+    Raises:
+        UserError: a run's checkpoint is missing or damaged.
+    """
+    from harness.capability.runs import capability_of_run
+    from harness.matrix import cells_of
+
+    for place, cell in enumerate(cells_of(out, specs), start=1):
+        print(f"examining {cell.name} without its environment [{place} of {len(specs)}]", file=sys.stderr)
+        capability_of_run(cell.folder, threads=given.threads, device=given.device)
+
+
 def build_paper(study: Path, out: Path | None = None) -> None:
     """Build the paper and say where it is.
 
@@ -158,15 +181,15 @@ def build_paper(study: Path, out: Path | None = None) -> None:
     print(f"paper: {target}")
 
 
-def compare(study: Path) -> None:
+def compare(study: Path, reference: Path) -> None:
     """Say for each run whether it has the bits of the committed reference, where that has the same spec."""
-    if not _REFERENCE.is_dir():
-        print(f"comparison: no reference results in {_REFERENCE}")
+    if not reference.is_dir():
+        print(f"comparison: no reference results in {reference}")
         return
-    if study.resolve() == _REFERENCE.resolve():
+    if study.resolve() == reference.resolve():
         print(f"comparison: {study} is itself the reference")
         return
     from paper.compare import compare as compare_studies
 
-    for line in compare_studies(study, _REFERENCE):
+    for line in compare_studies(study, reference):
         print(line)

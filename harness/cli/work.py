@@ -14,7 +14,8 @@ def evaluate(
     run: options.RunFolder,
     suite: Annotated[str | None, typer.Option("--suite", help="Default: the run's own.")] = None,
     split: Annotated[str | None, typer.Option("--split", help="Default: the run's own.")] = None,
-    size: Annotated[int | None, typer.Option("--size", min=1, help="Tasks; default: the whole split.")] = None,
+    size: options.Size = None,
+    per_subset: options.PerSubset = None,
     panel_seed: Annotated[int, typer.Option("--panel-seed", help="Which sub-panel of that size.")] = 0,
     temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, help="Default: the run's.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")] = 0,
@@ -27,7 +28,7 @@ def evaluate(
     from harness.cli.display import print_evaluation
     from harness.evals import Request, evaluate_run
 
-    request = Request(suite, split, size, panel_seed, temperature, seed, checkpoint)
+    request = Request(suite, split, size, per_subset, panel_seed, temperature, seed, checkpoint)
     print_evaluation(evaluate_run(run, request, threads, device), as_json)
 
 
@@ -41,9 +42,12 @@ def bench(
 
 
 def warmstart(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the policy.")] = Path("harness/policies/tiny"),
+    benchmark: options.Benchmark = "alfworld",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the policy. Default: the shipped one.")] = None,
 ) -> None:
-    """Make the embedded policy again: clone the searching expert on generated games. Half an hour."""
+    """Make a benchmark's embedded policy again: clone an expert on generated tasks. Half an hour."""
+    from harness.presets import preset_named
     from harness.warmstart import build
 
-    build.main(out)
+    folder = out or Path("harness/policies") / preset_named("tiny").recipe(benchmark).folder
+    build.main(benchmark, folder)

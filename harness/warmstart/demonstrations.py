@@ -48,13 +48,27 @@ class Demonstration:
 
 
 @dataclass
-class _Tape:
+class Tape:
+    """An episode being written down."""
+
     tokens: list[int] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
 
     def write(self, tokens: list[int], weight: float) -> None:
+        """Add tokens of one weight."""
         self.tokens += tokens
         self.weights += [weight] * len(tokens)
+
+    def show(self, transcript: Transcript, hint: str) -> None:
+        """Put a hindsight block where teachers see it: right before the generation suffix, which ends the tape."""
+        suffix = list(transcript.generation_suffix)
+        del self.tokens[-len(suffix) :], self.weights[-len(suffix) :]
+        self.write(transcript.hindsight(hint), 0.0)
+        self.write(suffix, 0.0)
+
+    def demonstration(self) -> Demonstration:
+        """What has been written."""
+        return Demonstration(np.array(self.tokens, dtype=np.int64), np.array(self.weights, dtype=np.float32))
 
 
 class Demonstrator:
@@ -80,14 +94,14 @@ class Demonstrator:
         return Searcher(self._homes, skill or self._spec.skill, rng)
 
     def _episode(self, env: Env, hint: list[str], rng: random.Random) -> Demonstration:
-        expert, tape = self.searcher(rng), _Tape()
+        expert, tape = self.searcher(rng), Tape()
         text = env.reset().text
         expert.begin(text)
         tape.write(self._transcript.first(text), self._spec.observation_weight)
-        hint_at, slips = _hint_turn(len(hint), rng), self._spec.wrong
+        hint_at, slips = hint_turn(len(hint), rng), self._spec.wrong
         for turn in range(self._spec.max_turns):
             if turn == hint_at:
-                self._show(tape, hint)
+                tape.show(self._transcript, "\n".join(hint))
                 expert.read_hint(hint)
                 expert.skill = Skill()
             decision, weight, slipped = expert.decide(), 1.0, rng.random() < slips
@@ -100,16 +114,10 @@ class Demonstrator:
             if result.done:
                 break
             expert.observe(decision.action, result.observation.text)
-        return Demonstration(np.array(tape.tokens, dtype=np.int64), np.array(tape.weights, dtype=np.float32))
+        return tape.demonstration()
 
     def _encode_response(self, decision: Decision) -> list[int]:
         return self._transcript.response(self.response(decision))
-
-    def _show(self, tape: _Tape, hint: list[str]) -> None:
-        suffix = list(self._transcript.generation_suffix)
-        del tape.tokens[-len(suffix) :], tape.weights[-len(suffix) :]
-        tape.write(self._transcript.hindsight("\n".join(hint)), 0.0)
-        tape.write(suffix, 0.0)
 
     def successful_actions(self, env: Env, rng: random.Random) -> list[str]:
         """The admitted actions of another expert's episode on the task, as a peer's would be; empty if it failed."""
@@ -134,7 +142,7 @@ def _wrong(intended: Decision, expert: Searcher, rng: random.Random) -> Decision
     return Decision(intended.thought, " ".join([*words[:-2], other]) if len(words) > 2 else f"open {other}")
 
 
-def _hint_turn(hint_length: int, rng: random.Random) -> int | None:
+def hint_turn(hint_length: int, rng: random.Random) -> int | None:
     """None without a hint; half of the hints stand before the first turn, the others later."""
     if not hint_length:
         return None

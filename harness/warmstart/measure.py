@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from envs.alfworld.assets import load_assets
-from envs.alfworld.searcher import plausible_homes
 from envs.contract import Benchmark
 from envs.panel import Panel
 from harness.engine import TransformersEngine
@@ -16,18 +13,15 @@ from harness.policy import Policy
 from harness.rollout import rollout
 from harness.seeds import seed_for
 from harness.spec import RolloutSpec
-from harness.warmstart.demonstrations import DemonstrationSpec, Demonstrator
 from methods.contract import Trajectory
-
-_TRIES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Sampled episodes at temperature 1, one game a task.
+    """Sampled episodes at temperature 1, one a task.
 
     Attributes:
-        hindsight: none, true (a successful episode of the same game) or foreign (of another game).
+        hindsight: none, true (a successful episode of the same task) or foreign (of another task).
         success: share of episodes that succeed.
         stderr: its binomial standard error.
         invalid: share of actions that the environment did not admit.
@@ -44,27 +38,18 @@ class Measurement:
     turns: float
 
 
-def measure(policy: Policy, benchmark: Benchmark, panel: Panel, limits: RolloutSpec) -> list[Measurement]:
-    """Three measurements on the panel: no hindsight, true hindsight, a foreign game's hindsight."""
-    hints = successful_episodes(policy, benchmark, panel, limits.max_turns)
+def measure(
+    policy: Policy, benchmark: Benchmark, panel: Panel, limits: RolloutSpec, hints: Mapping[str, str]
+) -> list[Measurement]:
+    """Three measurements on the panel: no hindsight, true hindsight, a foreign task's hindsight.
+
+    Args:
+        hints: task id -> the actions of an episode that succeeds, as hindsight text.
+    """
     ids = sorted(hints)
     foreign = {task: hints[other] for task, other in zip(ids, [*ids[1:], *ids[:1]], strict=True)}
     arms: Mapping[str, Mapping[str, str]] = {"none": {}, "true": hints, "foreign": foreign}
     return [_measure(policy, benchmark, panel, limits, name, shown) for name, shown in arms.items()]
-
-
-def successful_episodes(policy: Policy, benchmark: Benchmark, panel: Panel, turns: int) -> dict[str, str]:
-    """Task id -> the actions of a demonstrator's first episode that succeeds within `turns`, as hindsight text."""
-    homes = plausible_homes(load_assets().fits)
-    demonstrator = Demonstrator(replace(DemonstrationSpec(), max_turns=turns), policy.transcript, homes)
-    hints = {}
-    for task in panel.tasks:
-        rng = random.Random(f"hint:{task.id}")
-        tries = (demonstrator.successful_actions(benchmark.make(task.id), rng) for _ in range(_TRIES))
-        actions = next((found for found in tries if found), None)
-        if actions is not None:
-            hints[task.id] = "\n".join(actions)
-    return hints
 
 
 def _measure(

@@ -1,6 +1,6 @@
 """A toy environment, policies with random weights and rollouts with them, for tests of the engine and the update."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from envs.contract import EnvFailure, Observation, StepResult
+from envs.contract import EnvFailure, Observation, StepResult, TurnFormat
 from envs.panel import Task
 from harness.engine import TransformersEngine
 from harness.policy import Policy, fresh_policy
@@ -20,6 +20,7 @@ from harness.tokenizer import TAGS, phrase_tokenizer
 from methods.contract import Group
 
 PHRASES = ("the mug is on shelf ", "nothing happens.", "look", "go to ", "shelf ", "you see ", "think about it")
+TURNS = TurnFormat(("action",), "Act.")
 TASKS = tuple(Task(f"toy/{number}", "Pick", "0" * 64) for number in range(3))
 SPEC = RolloutSpec(tasks=3, group=4, max_turns=4, max_response_tokens=12, max_context_tokens=256)
 
@@ -52,10 +53,14 @@ class ToyEnv:
     def state_key(self) -> str:
         return repr(self._commands)
 
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        return {}
+
 
 def toy_policy(seed: int = 0) -> Policy:
     """Two layers; a bias on the language head makes tags likely and single bytes rare, so that many turns are whole."""
-    policy = fresh_policy("toy", phrase_tokenizer(PHRASES), layers=2, hidden=64, seed=seed)
+    policy = fresh_policy("toy", phrase_tokenizer(PHRASES), TURNS, layers=2, hidden=64, seed=seed)
     sharpen(policy.model, seed)
     bias = torch.full((len(policy.tokenizer),), -9.0)
     bias[policy.tokenizer.convert_tokens_to_ids([*TAGS, *PHRASES, "a", "z"])] = 0.0

@@ -1,20 +1,24 @@
 """The measurement itself: both engines do the same work, so that their ratio means something."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from envs.panel import Panel
 from harness.bench import measure_rollout
-from tests.harness.support import SPEC, TASKS, ToyEnv, toy_policy
+from tests.harness.support import SPEC, TASKS, TURNS, ToyEnv, toy_policy
 
 
 class ToyBenchmark:
     name, suite, subsets = "toy", "toy", ("Pick",)
+    trained_subsets, turn_format = subsets, TURNS
 
     def panel(self, split: str) -> Panel:
         return Panel.of(self.name, self.suite, split, TASKS)
 
     def make(self, task_id: str) -> ToyEnv:
         return ToyEnv(task_id)
+
+    def prefetch(self, actions: Sequence[str]) -> None:
+        pass
 
     def provenance(self) -> Mapping[str, str]:
         return {}

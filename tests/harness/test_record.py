@@ -16,6 +16,8 @@ from harness.errors import UserError
 from harness.record import EpisodeRow, TimingRow
 from tests.harness.rows import episode_rows, group, step, trajectory
 
+EPISODE = record.episode_rows([group(trajectory(step([1], [2])))], phase="eval", update=0, split="s", seed=0)[0]
+
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(episode_rows, max_size=5))
@@ -98,3 +100,16 @@ def test_hash_ignores_the_last_bits_of_log_probabilities() -> None:
 def test_hash_of_an_update_sees_order() -> None:
     one, two = trajectory(base, index=0), trajectory(base, index=1)
     assert record.rollouts_sha256([group(one, two)]) != record.rollouts_sha256([group(two, one)])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(allow_nan=False)), min_size=1, max_size=5))
+def test_the_environments_numbers_are_columns_of_their_own(values: list[tuple[bool, float]]) -> None:
+    rows = [
+        replace(EPISODE, success=success, metrics={"f1": value, "searches": float(success)})
+        for success, value in values
+    ]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "e.parquet"
+        record.write_rows(path, rows, EpisodeRow)
+        assert pq.read_schema(path).names[-3:] == ["rollout_sha256", "f1", "searches"]
+        assert record.read_rows(path, EpisodeRow) == rows

@@ -1,8 +1,12 @@
 """Laws of rollouts: transcripts that continue, exact spans, typed stops, seeds that decide everything."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from envs.contract import Observation, StepResult
 from harness.engine import TransformersEngine
 from harness.policy import Policy
 from harness.rollout import rollout
@@ -110,3 +114,54 @@ def test_greedy_trajectories_of_a_group_are_equal() -> None:
 def test_weights_decide_the_tokens() -> None:
     other: Policy = toy_policy(seed=1)
     assert bits(toy_groups(other)) != bits(GROUPS)
+
+
+class WordyEnv(ToyEnv):
+    """Says more than anybody wants to read, and ends it properly."""
+
+    def step(self, action: str) -> StepResult:
+        return replace(
+            super().step(action), observation=Observation("you see " * 30 + "</mug>", (), "</mug>"), done=False
+        )
+
+
+@pytest.mark.parametrize("limit", [16, 20, 31, 1000])
+def test_a_long_observation_is_cut_before_its_closing_words(limit: int) -> None:
+    spec = SPEC.model_copy(update={"max_observation_tokens": limit, "max_context_tokens": 2048})
+    suffix = len(POLICY.transcript.generation_suffix)
+    whole = POLICY.transcript.following("you see " * 30 + "</mug>")
+    for group in rollout(POLICY, TransformersEngine(POLICY.model), WordyEnv, TASKS, spec, 0, 0):
+        for trajectory in group.trajectories:
+            for step, after in zip(trajectory.steps, trajectory.steps[1:], strict=False):
+                shown = after.prompt_ids[len(step.prompt_ids) + len(step.response_ids) :].tolist()
+                assert len(shown) == min(limit + suffix, len(whole))
+                assert b"".join(map(POLICY.transcript.token_bytes, shown[:-suffix])).endswith(b"</mug>")
+                assert shown[-suffix:] == list(POLICY.transcript.generation_suffix)
+
+
+def test_actions_are_announced_together_before_they_are_taken() -> None:
+    announced: list[Sequence[str]] = []
+    groups = rollout(POLICY, TransformersEngine(POLICY.model), ToyEnv, TASKS, SPEC, 0, 0, prefetch=announced.append)
+    by_turn = [
+        [t.steps[turn].action_text for group in groups for t in group.trajectories if turn < len(t.steps)]
+        for turn in range(SPEC.max_turns)
+    ]
+    assert [list(actions) for actions in announced] == [actions for actions in by_turn if actions]
+
+
+class PricedEnv(ToyEnv):
+    """Pays for the way as well."""
+
+    def step(self, action: str) -> StepResult:
+        return replace(super().step(action), reward=0.25)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {"commands": float(len(self._commands))}
+
+
+def test_the_environments_reward_and_numbers_are_the_trajectorys() -> None:
+    for group in rollout(POLICY, TransformersEngine(POLICY.model), PricedEnv, TASKS, SPEC, 0, 0):
+        for trajectory in group.trajectories:
+            assert trajectory.reward == (0.25 if trajectory.success else 0.0)
+            assert trajectory.metrics == {"commands": len(trajectory.steps)}

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from envs.alfworld.assets import load_assets
 from envs.alfworld.phrases import phrases
+from envs.alfworld.text import INSTRUCTIONS
 from harness.chat import ChatTranscript
 from harness.tokenizer import phrase_tokenizer, token_bytes_table
 from harness.transcript import PhraseTranscript, Transcript
@@ -36,7 +37,7 @@ def _chat() -> PreTrainedTokenizerFast:
 
 
 PHRASE = PhraseTranscript(_alfworld())
-CHAT = ChatTranscript(_chat())
+CHAT = ChatTranscript(_chat(), INSTRUCTIONS)
 
 
 def _text(transcript: Transcript, ids: list[int]) -> str:

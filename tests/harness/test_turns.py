@@ -106,3 +106,49 @@ def test_the_merged_tokenizer_does_merge_over_tag_borders() -> None:
     pieces = [table[index] for index in tokenizer.encode("<think> a mug </think><action> go </action>")]
     assert any(b">" in piece and not piece.endswith(b">") for piece in pieces)
     assert all(tag not in pieces for tag in (b"<think>", b"</action>"))
+
+
+SEARCH = ("search", "answer")
+
+
+def told(text: str) -> TurnTracker:
+    """A tracker of searches and answers after the text, one byte a token."""
+    data = text.encode()
+    tracker = TurnTracker(lambda index: data[index : index + 1], SEARCH)
+    for index in range(len(data)):
+        if tracker.push(index):
+            break
+    return tracker
+
+
+@pytest.mark.parametrize(
+    ("text", "action", "think"),
+    [
+        ("<think>a</think><search> b </search>", "<search>b</search>", "a"),
+        ("<think>a</think><answer>b</answer><search>c</search>", "<answer>b</answer>", "a"),
+        ("<search>b<answer>c</search>", "<search>b<answer>c</search>", None),
+        ("<search></search>", "<search></search>", None),
+        ("</search><answer>b</answer>", "<answer>b</answer>", None),
+        ("<answer>b<think>a</think></answer>", "<answer>b<think>a</think></answer>", None),
+    ],
+)
+def test_the_first_search_or_answer_is_the_action(text: str, action: str, think: str | None) -> None:
+    tracker = told(text)
+    assert tracker.done
+    assert tracker.action_text == action
+    assert tracker.action is not None
+    assert text[slice(*tracker.action)].strip() == action.split(">", 1)[1].rsplit("<", 1)[0]
+    assert (None if tracker.think is None else text[slice(*tracker.think)]) == think
+
+
+@pytest.mark.parametrize("text", ["<search>a</answer>", "<answer>a</search>"])
+def test_tags_that_do_not_match_end_the_turn_without_an_action(text: str) -> None:
+    tracker = told(text + "<answer>b</answer>")
+    assert (tracker.done, tracker.action, tracker.action_text) == (True, None, "")
+
+
+def test_broken_utf8_in_an_action_is_replaced() -> None:
+    pieces = [b"<answer>", b"\xff\xfe", b"</answer>"]
+    tracker = TurnTracker(pieces.__getitem__, SEARCH)
+    assert [tracker.push(index) for index in range(3)] == [False, False, True]
+    assert tracker.action_text == "<answer>\ufffd\ufffd</answer>"

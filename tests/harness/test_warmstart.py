@@ -17,9 +17,11 @@ from envs.alfworld.searcher import Skill, plausible_homes
 from envs.alfworld.subsets import Subset
 from harness.errors import UserError
 from harness.policy import Policy, load_directory, weights_sha256
-from harness.warmstart.build import WarmstartSpec, build, save
+from harness.warmstart.build import build, save
 from harness.warmstart.cloning import CloningSpec, CloningStep
 from harness.warmstart.demonstrations import Demonstration, DemonstrationSpec, Demonstrator
+from harness.warmstart.household import HouseholdCourse, WarmstartSpec
+from tests.harness.support import TURNS
 
 SPEC = replace(WarmstartSpec(), hidden=64, layers=1, cloning=replace(CloningSpec(), steps=30))
 HOMES = plausible_homes(load_assets().fits)
@@ -28,7 +30,7 @@ HOMES = plausible_homes(load_assets().fits)
 @pytest.fixture(scope="module")
 def trained() -> tuple[Policy, list[CloningStep]]:
     steps: list[CloningStep] = []
-    return build(SPEC, steps.append), steps
+    return build(HouseholdCourse(SPEC), steps.append), steps
 
 
 def _maker(subset: Subset, index: int) -> Callable[[], AlfworldEnv]:
@@ -86,14 +88,14 @@ def test_cloning_learns(trained: tuple[Policy, list[CloningStep]]) -> None:
 
 
 def test_the_same_spec_gives_the_same_bits() -> None:
-    few = replace(SPEC, cloning=replace(SPEC.cloning, steps=2))
+    few = HouseholdCourse(replace(SPEC, cloning=replace(SPEC.cloning, steps=2)))
     assert weights_sha256(build(few, lambda _: None).model) == weights_sha256(build(few, lambda _: None).model)
 
 
 def test_a_saved_policy_loads_to_the_same_policy(trained: tuple[Policy, list[CloningStep]], tmp_path: Path) -> None:
     policy, _ = trained
-    save(policy, SPEC, [], tmp_path)
-    loaded = load_directory("tiny", tmp_path)
+    save(HouseholdCourse(SPEC), policy, [], tmp_path)
+    loaded = load_directory("tiny", tmp_path, TURNS)
     assert weights_sha256(loaded.model) == weights_sha256(policy.model)
     text = "You are in the middle of a room."
     assert loaded.transcript.first(text) == policy.transcript.first(text)
@@ -103,11 +105,11 @@ def test_a_saved_policy_loads_to_the_same_policy(trained: tuple[Policy, list[Clo
 
 def test_damaged_or_missing_weights_are_named(trained: tuple[Policy, list[CloningStep]], tmp_path: Path) -> None:
     policy, _ = trained
-    save(policy, SPEC, [], tmp_path)
+    save(HouseholdCourse(SPEC), policy, [], tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"model\.safetensors has sha256 .*damaged"):
-        load_directory("tiny", tmp_path)
+        load_directory("tiny", tmp_path, TURNS)
     weights.unlink()
     with pytest.raises(UserError, match=r"lacks model\.safetensors"):
-        load_directory("tiny", tmp_path)
+        load_directory("tiny", tmp_path, TURNS)

@@ -1,0 +1,94 @@
+"""A demonstrator that answers generated questions by their hops: it searches, reads what it needs, goes on.
+
+How often it guesses or asks carelessly is a parameter: a demonstrator that errs leaves something to learn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from envs.searchqa.synthetic.shapes import Draft, Hop
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How a demonstrator errs.
+
+    Attributes:
+        guess: share of episodes in which it answers before it has found out.
+        careless: probability of a query that leaves out its first word.
+    """
+
+    guess: float = 0.0
+    careless: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A thought and an action, as `<search>...</search>` or `<answer>...</answer>`."""
+
+    thought: str
+    action: str
+
+
+class Solver:
+    """Plays one question.
+
+    Args:
+        guesses: values to guess from, by slot.
+    """
+
+    def __init__(self, draft: Draft, habits: Habits, guesses: Mapping[str, Sequence[str]], rng: random.Random) -> None:
+        self._draft, self._habits, self._guesses, self._rng = draft, habits, guesses, rng
+        self._next, self._known = 0, ""
+        self._guess_at = rng.randrange(len(draft.hops)) if rng.random() < habits.guess else -1
+
+    def settle(self) -> None:
+        """From now on make no mistakes, as with a hint at hand."""
+        self._habits, self._guess_at = Habits(), -1
+
+    def decide(self) -> Turn:
+        """The next turn."""
+        hops = self._draft.hops
+        if self._next == len(hops):
+            answer = self._draft.answers[0]
+            told = self._known.endswith(_spaced(answer))
+            return Turn(self._known if told else f"{self._known}, so{_spaced(answer)}", _answer(answer))
+        if self._next == self._guess_at:
+            guess = self._rng.choice(self._guesses[hops[-1].slot])
+            return Turn(f"{self._known} guess", _answer(guess))
+        missing = "".join(f" {hop.slot}" for hop in hops[self._next :])
+        return Turn(f"{self._known} need{missing}", _search(self._query(hops[self._next])))
+
+    def read(self, observation: str) -> None:
+        """Take in what a search found; where it is not what was looked for, the same is looked for again."""
+        hop = self._draft.hops[self._next]
+        if f"(Title: {hop.title})" in observation and hop.value in observation:
+            self._next, self._known = self._next + 1, f" {hop.slot} is {hop.value}"
+        else:
+            self._known, self._habits = " not found", Habits()
+
+    def _query(self, hop: Hop) -> str:
+        words = hop.query.split()
+        careless = self._rng.random() < self._habits.careless
+        return " ".join(words[1:] if careless and len(words) > 1 else words)
+
+
+def solution(draft: Draft) -> list[str]:
+    """The actions of a flawless episode."""
+    return [*(_search(hop.query).replace("> ", ">") for hop in draft.hops), f"<answer>{draft.answers[0]}</answer>"]
+
+
+def _search(query: str) -> str:
+    return f"<search>{_spaced(query)}</search>"
+
+
+def _answer(answer: str) -> str:
+    return f"<answer>{_spaced(answer)}</answer>"
+
+
+def _spaced(text: str) -> str:
+    """Words stand after a space everywhere, so that each has one token."""
+    return f" {text}"

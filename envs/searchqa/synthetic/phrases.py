@@ -1,0 +1,38 @@
+"""Phrases that make the generated worlds' transcripts short: their words, and what frames passages."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from itertools import islice
+
+from envs.searchqa.synthetic import names
+from envs.searchqa.synthetic.passages import synthetic_corpus
+from envs.searchqa.synthetic.questions import endless_drafts
+from envs.searchqa.synthetic.world import YEARS
+from envs.searchqa.text import INVALID, NO_TURN_LEFT
+
+_TAGS = ("<search>", "</search>", "<answer>", "</answer>")
+_FRAMES = ("\n\n<information>Doc 1(Title:", "\nDoc 2(Title:", "\nDoc 3(Title:", "\n</information>\n\n", "Question:")
+_THOUGHTS = "is not found need so guess"
+_WORD = re.compile(r"[A-Za-z]+|\d+")
+_SAMPLED = 4000
+
+
+def phrases() -> list[str]:
+    """Every word of the generated worlds, with and without a space before it, and what frames passages."""
+    words = {word for text in _texts() for word in _WORD.findall(text)}
+    starts = {word for word in words if word[0].isupper() or word.isdigit()} | set(names.KINDS)
+    return [*_TAGS, *_FRAMES, INVALID, NO_TURN_LEFT, *(f" {word}" for word in sorted(words)), *sorted(starts)]
+
+
+def _texts() -> Iterator[str]:
+    """Every name and number there is, and every sentence's other words."""
+    yield from (*names.FIRST, *names.SURNAMES, *names.CITIES, *names.TITLES, *names.REGIONS, *names.RIVERS)
+    yield from (*names.OCCUPATIONS, *names.INSTITUTES, *names.MONTHS, *names.KINDS, _THOUGHTS)
+    yield from (str(number) for number in (*range(1, 29), *YEARS))
+    yield from (f"{passage.title} {passage.text}" for passage in synthetic_corpus().passages)
+    for draft in islice(endless_drafts(0, random.Random("searchqa phrases")), _SAMPLED):
+        yield draft.text
+        yield from (f"{hop.query} {hop.slot}" for hop in draft.hops)

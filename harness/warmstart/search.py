@@ -1,0 +1,163 @@
+"""Search-QA's warm start: demonstrations of a solver on the generated world."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from envs.searchqa.benchmark import SearchQaBenchmark
+from envs.searchqa.env import Rules, SearchQaEnv
+from envs.searchqa.questions import Dataset, Question
+from envs.searchqa.retrieval.bm25 import Bm25Retriever
+from envs.searchqa.retrieval.contract import Retriever
+from envs.searchqa.synthetic import synthetic_corpus
+from envs.searchqa.synthetic.expert import Habits, Solver, Turn, solution
+from envs.searchqa.synthetic.phrases import phrases
+from envs.searchqa.synthetic.questions import endless_drafts, solutions_of_test
+from envs.searchqa.synthetic.shapes import Draft
+from envs.searchqa.synthetic.world import VERSION
+from harness.policy import Policy, fresh_policy
+from harness.settings import build_spec
+from harness.tokenizer import phrase_tokenizer, token_bytes_table
+from harness.transcript import Transcript
+from harness.warmstart.cloning import CloningSpec
+from harness.warmstart.demonstrations import Demonstration, Tape, hint_turn
+from harness.warmstart.embeddings import word_embeddings
+from harness.warmstart.measure import Measurement, measure
+
+_SAMPLED = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class SearchDemonstrationSpec:
+    """What the demonstrator does.
+
+    Attributes:
+        habits: how it errs where it has no hint.
+        wrong: probability of a malformed or misdirected turn, shown but not imitated.
+        hinted: share of episodes with a hindsight block.
+        observation_weight: loss weight of observation tokens; response tokens weigh 1.
+        per_world: episodes in each world.
+    """
+
+    habits: Habits = Habits(guess=0.2, careless=0.1)
+    wrong: float = 0.05
+    hinted: float = 0.35
+    observation_weight: float = 0.3
+    per_world: int = 350
+
+
+class SearchDemonstrator:
+    """Plays questions and writes them down as the policy would see them."""
+
+    def __init__(self, spec: SearchDemonstrationSpec, transcript: Transcript) -> None:
+        self._spec, self._transcript = spec, transcript
+        self._guesses = _values_by_slot()
+
+    def stream(self, rng: random.Random) -> Iterator[Demonstration]:
+        """Endless demonstrations, in one world after the other, so that reading pays and remembering does not.
+
+        None of them is the benchmark's.
+        """
+        for number in count(1):
+            with TemporaryDirectory() as folder:
+                retriever = Bm25Retriever(synthetic_corpus(number), cache=Path(folder))
+                for draft in islice(endless_drafts(number, rng), self._spec.per_world):
+                    yield self.episode(draft, retriever, rng)
+
+    def episode(self, draft: Draft, retriever: Retriever, rng: random.Random) -> Demonstration:
+        """One episode."""
+        spec, tape = self._spec, Tape()
+        env = SearchQaEnv(_question(draft), retriever, Rules())
+        solver = Solver(draft, spec.habits, self._guesses, rng)
+        tape.write(self._transcript.first(env.reset().text), spec.observation_weight)
+        hint = solution(draft) if rng.random() < spec.hinted else []
+        hint_at = hint_turn(len(hint), rng)
+        for number in range(Rules().searches + 1):
+            if number == hint_at:
+                tape.show(self._transcript, "\n".join(hint))
+                solver.settle()
+            turn, weight, slipped = solver.decide(), 1.0, rng.random() < spec.wrong
+            if slipped:
+                turn, weight = self._slip(turn, rng), 0.0
+            result = env.step(turn.action)
+            tape.write(self._transcript.response(f"<think>{turn.thought}</think>{turn.action}"), weight)
+            if result.done:
+                break
+            tape.write(self._transcript.following(result.observation.text), spec.observation_weight)
+            if not slipped:
+                solver.read(result.observation.text)
+        return tape.demonstration()
+
+    def _slip(self, intended: Turn, rng: random.Random) -> Turn:
+        """What a young policy does: say nothing, or ask about somebody else."""
+        if rng.random() < 0.5:
+            return Turn(intended.thought, "<search></search>")
+        return Turn(intended.thought, f"<search> {rng.choice(synthetic_corpus().passages).title}</search>")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchWarmstartSpec:
+    """Everything that determines the shipped weights."""
+
+    seed: int = 0
+    layers: int = 3
+    hidden: int = 128
+    demonstrations: SearchDemonstrationSpec = SearchDemonstrationSpec()
+    cloning: CloningSpec = CloningSpec(steps=2800)
+
+
+class SearchCourse:
+    """See `harness.warmstart.build.Course`."""
+
+    command = "stepcredit warmstart --benchmark searchqa"
+
+    def __init__(self, spec: SearchWarmstartSpec | None = None) -> None:
+        self.spec = spec or SearchWarmstartSpec()
+
+    @property
+    def cloning(self) -> CloningSpec:
+        return self.spec.cloning
+
+    def fresh(self) -> Policy:
+        spec, tokenizer = self.spec, phrase_tokenizer(phrases())
+        policy = fresh_policy(
+            "tiny", tokenizer, SearchQaBenchmark.turn_format, layers=spec.layers, hidden=spec.hidden, seed=spec.seed
+        )
+        scale = policy.model.config.initializer_range
+        rows_VD = word_embeddings(token_bytes_table(tokenizer), spec.hidden, scale=scale, seed=spec.seed)
+        with torch.no_grad():
+            policy.model.get_parameter("model.embed_tokens.weight").copy_(rows_VD)
+        return policy
+
+    def stream(self, policy: Policy) -> Iterator[Demonstration]:
+        demonstrator = SearchDemonstrator(self.spec.demonstrations, policy.transcript)
+        return demonstrator.stream(random.Random(f"warmstart:{self.spec.seed}"))
+
+    def data(self) -> Mapping[str, object]:
+        return {"generator_version": VERSION, **SearchQaBenchmark("synthetic").provenance()}
+
+    def measure(self, policy: Policy) -> list[Measurement]:
+        benchmark = SearchQaBenchmark("synthetic")
+        hints = {task: "\n".join(actions) for task, actions in solutions_of_test().items()}
+        limits = build_spec(model="tiny", benchmark="searchqa", suite=None, method="grpo", seed=0).rollout
+        return measure(policy, benchmark, benchmark.panel("test"), limits, hints)
+
+
+def _values_by_slot() -> dict[str, Sequence[str]]:
+    values: defaultdict[str, set[str]] = defaultdict(set)
+    for draft in islice(endless_drafts(0, random.Random("searchqa guesses")), _SAMPLED):
+        for hop in draft.hops:
+            values[hop.slot].add(hop.value)
+    return {slot: sorted(found) for slot, found in values.items()}
+
+
+def _question(draft: Draft) -> Question:
+    return Question("demonstration", Dataset.NQ, "warmstart", draft.text, draft.answers)
