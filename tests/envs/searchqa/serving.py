@@ -15,7 +15,10 @@ import uvicorn
 @contextmanager
 def serving(app: Any, port: int = 0) -> Iterator[str]:
     """The app's URL. Its connections are cut when the block ends."""
-    with socket.create_server(("127.0.0.1", port)) as listener:
+    # asyncio switches Nagle's algorithm off for sockets that say they are TCP; create_server's do not.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

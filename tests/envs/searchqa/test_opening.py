@@ -1,0 +1,95 @@
+"""Which retriever a spec opens, and how a spec that makes no sense is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from envs.contract import EnvError
+from envs.searchqa.retrieval.bm25 import Bm25Retriever
+from envs.searchqa.retrieval.contract import RetrievalError
+from envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
+from envs.searchqa.retrieval.server import create_app
+from tests.envs.searchqa.engines import FOUR
+from tests.envs.searchqa.serving import free_port, serving
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPCREDIT_CACHE", str(tmp_path))
+    monkeypatch.delenv("STEPCREDIT_RETRIEVER", raising=False)
+
+
+def test_bm25_is_the_default_and_gets_its_parameters() -> None:
+    assert open_retriever(RetrieverSpec(), FOUR).info == Bm25Retriever(FOUR).info
+    tuned = open_retriever(RetrieverSpec(k1=1.2, b=0.75), FOUR)
+    assert (tuned.info["k1"], tuned.info["b"]) == ("1.2", "0.75")
+    assert tuned.search(["cat"], 3) == Bm25Retriever(FOUR, 1.2, 0.75).search(["cat"], 3)
+
+
+def test_a_server_is_found_by_its_url_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    local = Bm25Retriever(FOUR)
+    with serving(create_app(local)) as url:
+        assert open_retriever(RetrieverSpec(engine="http", url=url), None).search(["cat"], 3) == local.search(
+            ["cat"], 3
+        )
+        monkeypatch.setenv("STEPCREDIT_RETRIEVER", f"{url}/retrieve")
+        assert open_retriever(RetrieverSpec(engine="http"), None).search(["cat"], 3) == local.search(["cat"], 3)
+
+
+def test_time_outs_and_retries_reach_the_client() -> None:
+    spec = RetrieverSpec(engine="http", url=f"http://127.0.0.1:{free_port()}", retries=0)
+    with pytest.raises(RetrievalError, match="in 1 try"):
+        open_retriever(spec, None).search(["cat"], 3)
+
+
+@pytest.mark.parametrize("engine", ["bm25", "lucene", "dense"])
+def test_a_local_engine_needs_a_corpus(engine: Any) -> None:
+    with pytest.raises(RetrievalError, match=f"retriever {engine} has nothing to search"):
+        open_retriever(RetrieverSpec(engine=engine), None)
+
+
+def test_an_encoder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RetrievalError, match="cannot be loaded"):
+        open_retriever(RetrieverSpec(engine="dense", encoder=str(tmp_path)), FOUR)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"engine": "lucene", "k1": 1.5},
+        {"engine": "dense", "pooling": "cls", "index": "ivf", "nlist": 7},
+        {"engine": "http", "url": "http://host:1", "retries": 2},
+    ],
+)
+def test_a_spec_survives_its_own_json(content: dict[str, Any]) -> None:
+    spec = RetrieverSpec.model_validate(content)
+    assert RetrieverSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert RetrieverSpec.parse(spec.model_dump(mode="json")) == spec
+
+
+def test_words_of_a_command_line_become_numbers() -> None:
+    assert RetrieverSpec.parse({"k1": "1.2", "b": "0"}) == RetrieverSpec(k1=1.2, b=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"engine": "tantivy"}, r"retriever\.engine: .* but the value is 'tantivy'"),
+        ({"k1": -1}, r"retriever\.k1: .* but the value is -1"),
+        ({"b": "much"}, r"retriever\.b: .* but the value is 'much'"),
+        ({"k1": float("nan")}, r"retriever\.k1: .* finite"),
+        ({"engin": "bm25"}, "unknown setting of a retriever 'engin'; did you mean 'engine'"),
+        ({"engine": "http", "k1": 1.2}, "retriever: engine http has no setting k1; leave it out"),
+        ({"url": "http://host"}, "retriever: engine bm25 has no setting url; leave it out"),
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused(content: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(EnvError, match=complaint):
+        RetrieverSpec.parse(content)
+    with pytest.raises(ValidationError):
+        RetrieverSpec.model_validate(content)
