@@ -59,7 +59,11 @@ def _serve(retriever: Retriever, listener: socket.socket, threads: int) -> None:
     retriever.search(["a first search loads what later ones need"], 1)
     _listen(listener)
     config = uvicorn.Config(
-        create_app(retriever, threads), access_log=False, log_level="warning", timeout_graceful_shutdown=_GRACE_S
+        create_app(retriever, threads),
+        access_log=False,
+        log_level="warning",
+        lifespan="off",  # the app needs none, and a second Ctrl-C would break it off with a traceback
+        timeout_graceful_shutdown=_GRACE_S,
     )
     info = retriever.info
     print(f"{_url(listener)} serves {info['engine']} over corpus {info['corpus_sha256'][:12]}", flush=True)

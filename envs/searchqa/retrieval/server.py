@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -32,13 +31,7 @@ def create_app(retriever: Retriever, threads: int = 2) -> FastAPI:
         threads: how many requests are searched for at a time; the others wait.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        pool.shutdown(cancel_futures=True)
-
-    app = FastAPI(title="stepcredit retrieval server", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="stepcredit retrieval server", docs_url=None, redoc_url=None)
     info = {**retriever.info, "server": f"stepcredit {version('stepcredit')}"}
 
     @app.post(wire.RETRIEVE, openapi_extra=_schema())

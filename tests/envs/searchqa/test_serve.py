@@ -1,0 +1,89 @@
+"""`stepcredit serve-retriever` as a process: it says when it is ready, serves, and ends without a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import httpx
+import pytest
+
+from harness.cli.app import run
+from tests.envs.searchqa.engines import FOUR
+
+COMMAND = [sys.executable, "-m", "harness.cli", "serve-retriever"]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "four.jsonl"
+    path.write_text("".join(json.dumps(asdict(passage)) + "\n" for passage in FOUR.passages))
+    return path
+
+
+@contextmanager
+def started(cache: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    environ = {name: value for name, value in os.environ.items() if name != "STEPCREDIT_DATA"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [*COMMAND, "--port", "0", *arguments]
+    with subprocess.Popen(command, env=environ | {"STEPCREDIT_CACHE": str(cache)}, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a command with bad input prints."""
+    assert run(["serve-retriever", "--port", "0", *arguments]) == 2
+    out, complaint = capsys.readouterr()
+    assert (out, complaint.count("\n")) == ("", 1)
+    return complaint
+
+
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_it_serves_until_ctrl_c(tmp_path: Path, corpus: Path, interrupts: int) -> None:
+    with started(tmp_path, "--corpus", str(corpus), "--set", "k1=1.2") as process:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        url, rest = ready.split(" ", 1)
+        assert rest == f"serves bm25s over corpus {FOUR.sha256[:12]}\n"
+        info = httpx.get(f"{url}/info").json()
+        assert (info["k1"], info["corpus_sha256"]) == ("1.2", FOUR.sha256)
+        answer = httpx.post(f"{url}/retrieve", json={"query": "grass"}).json()
+        assert answer["result"][0][0]["id"] == "cow"
+        for _ in range(interrupts):
+            process.send_signal(signal.SIGINT)
+        out, complaint = process.communicate(timeout=20)
+    assert process.returncode in (0, 130)
+    assert (out, complaint) == ("stopped\n", "")
+
+
+def test_a_port_in_use_is_one_sentence(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        complaint = refusal(capsys, "--corpus", str(corpus), "--port", port)
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--engine", "tantivy"], "retriever.engine: "),
+        (["--engine", "http"], "--engine http has no passages of its own to serve"),
+        (["--set", "k1"], "--set 'k1' lacks a value"),
+        (["--set", "k2=1"], "unknown setting of a retriever 'k2'"),
+        (["--corpus", "missing.jsonl"], "missing.jsonl cannot be read"),
+        (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1:0"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert complaint in refusal(capsys, *arguments)
