@@ -90,7 +90,7 @@ def measure(engine: str, queries: int) -> dict[str, float]:
     """Throughput without a pause, and growth of the server's memory meanwhile; latency at `RATE`; errors of both.
 
     Raises:
-        EnvError: STEPCREDIT_DATA is not set.
+        EnvError: STEPCREDIT_DATA is not set, or the server does not start.
     """
     bodies = _bodies(queries)
     with _server(engine) as (url, pid):
@@ -148,7 +148,10 @@ def _server(engine: str) -> Iterator[tuple[str, int]]:
     with subprocess.Popen([sys.executable, "-c", _COMMAND, *arguments], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().split()[0], process.pid
+            ready = process.stdout.readline()
+            if not ready:
+                raise EnvError("the server did not start; it says why above")
+            yield ready.split()[0], process.pid
         finally:
             process.send_signal(signal.SIGINT)
 
