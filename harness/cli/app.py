@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from harness.cli import capability, inspect, study, work
+from harness.cli import capability, inspect, serve, study, work
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -35,6 +35,7 @@ app.command()(study.demo)
 app.command()(study.paper)
 app.command()(work.evaluate)
 app.command()(capability.capability)
+app.command()(serve.serve_retriever)
 app.command()(work.bench)
 app.command()(work.warmstart)
 app.command()(inspect.runs)

@@ -117,7 +117,7 @@ def test_different_rollouts_at_update_0_are_told(tmp_path: Path):
 def test_every_table_of_numbers_says_what_was_measured(study: Path):
     for table in all_tables(load_study(study))[:3]:
         note = table.notes[0]
-        for part in ("alfworld/mini", "valid_unseen", "10 tasks", sha256("panel")[:10], "last checkpoint",
+        for part in ("alfworld-mini", "valid_unseen", "10 tasks", sha256("panel")[:10], "last checkpoint",
                      "temperature 1", "2.1.2"):  # fmt: skip
             assert part in note, table.name
 
