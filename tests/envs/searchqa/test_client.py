@@ -49,7 +49,7 @@ FOUND = {"result": [[{"document": {"id": "1", "contents": '"Cats"\nA cat sleeps.
 CATS = [[Hit(Passage("1", "Cats", "A cat sleeps."), 2.5)]]
 
 
-def failure(url: str, retries: int = 0, timeout: float = 5.0) -> str:
+def failure(url: str, retries: int = 0, timeout: float = 60.0) -> str:
     with pytest.raises(RetrievalError) as caught:
         HttpRetriever(url, timeout, retries, backoff=0.01).search(["cat"], 3)
     message = str(caught.value)

@@ -31,7 +31,7 @@ def retriever(tmp_path_factory: pytest.TempPathFactory) -> Bm25Retriever:
 
 @pytest.fixture(scope="module")
 def client(retriever: Bm25Retriever) -> Iterator[httpx.Client]:
-    with serving(create_app(retriever)) as url, httpx.Client(base_url=url) as client:
+    with serving(create_app(retriever)) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -234,7 +234,7 @@ class Moody:
 
 
 def test_a_failing_retriever_is_a_503_and_the_server_stays() -> None:
-    with serving(create_app(Moody())) as url, httpx.Client(base_url=url) as client:
+    with serving(create_app(Moody())) as url, httpx.Client(base_url=url, timeout=60) as client:
         gone = client.post("/retrieve", json={"query": "gone"})
         assert (gone.status_code, gone.json()) == (503, {"error": "the index is gone; build it again"})
         broken = client.post("/retrieve", json={"query": "broken"})
