@@ -11,7 +11,7 @@ from envs.contract import EnvError, Observation, StepResult
 from envs.searchqa.metrics import contains_gold, exact_match, token_f1
 from envs.searchqa.questions import Question
 from envs.searchqa.retrieval.contract import Hit, Retriever
-from envs.searchqa.text import CLOSING, INVALID, NO_TURN_LEFT, cleaned, first_observation, information
+from envs.searchqa.text import CLOSING, INVALID, LONGEST_QUERY, NO_TURN_LEFT, cleaned, first_observation, information
 
 _ACTION = re.compile(r"<(search|answer)>(.*)</\1>", re.DOTALL)
 
@@ -70,7 +70,7 @@ class SearchQaEnv:
         return Observation(first_observation(self._question.question), ())
 
     def step(self, action: str) -> StepResult:
-        """Search or answer. Anything else, and a search in the last turn, is invalid and costs a turn.
+        """Search or answer. Anything else, a search in the last turn or a query without end is invalid and costs a turn.
 
         Args:
             action: `<search>query</search>` or `<answer>answer</answer>`.
@@ -87,7 +87,7 @@ class SearchQaEnv:
         tag, content = _parsed(action)
         if tag == "answer":
             return self._answer(content, record)
-        if tag == "search" and not last:
+        if tag == "search" and not last and len(content) <= LONGEST_QUERY:
             return self._search(content, record)
         record.invalid += 1
         self._done = last
@@ -146,7 +146,7 @@ class SearchQaEnv:
 def query_of(action: str) -> str | None:
     """The query that the action asks for, as the retriever is given it; None for any other action."""
     tag, content = _parsed(action)
-    return content if tag == "search" else None
+    return content if tag == "search" and len(content) <= LONGEST_QUERY else None
 
 
 def _parsed(action: str) -> tuple[str, str]:

@@ -19,6 +19,8 @@ INVALID = (
 """Search-R1's answer to a turn without a query or an answer (arXiv 2503.09516, its released code)."""
 
 NO_TURN_LEFT = "\nNo turn is left.\n"
+LONGEST_QUERY = 10_000
+"""Characters; every retriever takes as many."""
 CLOSING = "</information>\n\n"
 
 

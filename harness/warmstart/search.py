@@ -19,10 +19,11 @@ from envs.searchqa.retrieval.bm25 import Bm25Retriever
 from envs.searchqa.retrieval.contract import Retriever
 from envs.searchqa.synthetic import synthetic_corpus
 from envs.searchqa.synthetic.expert import Habits, Solver, Turn, solution
-from envs.searchqa.synthetic.phrases import phrases
+from envs.searchqa.synthetic.phrases import kinds, phrases
 from envs.searchqa.synthetic.questions import endless_drafts, solutions_of_test
-from envs.searchqa.synthetic.shapes import Draft
-from envs.searchqa.synthetic.world import VERSION
+from envs.searchqa.synthetic.shapes import Draft, Hop, Subjects, facts_of
+from envs.searchqa.synthetic.world import VERSION, make_world
+from envs.searchqa.text import information
 from harness.policy import Policy, fresh_policy
 from harness.settings import build_spec
 from harness.tokenizer import phrase_tokenizer, token_bytes_table
@@ -44,7 +45,9 @@ class SearchDemonstrationSpec:
         wrong: probability of a malformed or misdirected turn, shown but not imitated.
         hinted: share of episodes with a hindsight block.
         observation_weight: loss weight of observation tokens; response tokens weigh 1.
-        per_world: episodes in each world.
+        per_world: demonstrations in each world.
+        drills: share of demonstrations that are reading drills: several searches, and all that each passage says.
+        searches: searches of a drill.
     """
 
     habits: Habits = Habits(guess=0.2, careless=0.1)
@@ -52,6 +55,8 @@ class SearchDemonstrationSpec:
     hinted: float = 0.35
     observation_weight: float = 0.3
     per_world: int = 350
+    drills: float = 0.5
+    searches: int = 3
 
 
 class SearchDemonstrator:
@@ -69,8 +74,12 @@ class SearchDemonstrator:
         for number in count(1):
             with TemporaryDirectory() as folder:
                 retriever = Bm25Retriever(synthetic_corpus(number), cache=Path(folder))
+                facts = facts_of(Subjects(make_world(number), "train"))
                 for draft in islice(endless_drafts(number, rng), self._spec.per_world):
-                    yield self.episode(draft, retriever, rng)
+                    if rng.random() < self._spec.drills:
+                        yield self.drill(rng.sample(facts, self._spec.searches), retriever, rng)
+                    else:
+                        yield self.episode(draft, retriever, rng)
 
     def episode(self, draft: Draft, retriever: Retriever, rng: random.Random) -> Demonstration:
         """One episode."""
@@ -96,6 +105,19 @@ class SearchDemonstrator:
                 solver.read(result.observation.text)
         return tape.demonstration()
 
+    def drill(self, entities: Sequence[Sequence[Hop]], retriever: Retriever, rng: random.Random) -> Demonstration:
+        """One search an entity, then each of its facts; only what stands in the passages is learned."""
+        tape, transcript = Tape(), self._transcript
+        tape.write(transcript.first(""), 0.0)
+        for facts in entities:
+            query = rng.choice(facts).query
+            tape.write(transcript.response(f"<search> {query}</search>"), 0.0)
+            tape.write(transcript.following(information(retriever.search([query], Rules().topk)[0])), 0.0)
+            for fact in rng.sample(facts, len(facts)):
+                tape.write(transcript.response(f"<think> {fact.slot} is"), 0.0)
+                tape.write(transcript.response(f" {fact.value}</think>"), 1.0)
+        return tape.demonstration()
+
     def _slip(self, intended: Turn, rng: random.Random) -> Turn:
         """What a young policy does: say nothing, or ask about somebody else."""
         if rng.random() < 0.5:
@@ -111,7 +133,7 @@ class SearchWarmstartSpec:
     layers: int = 3
     hidden: int = 128
     demonstrations: SearchDemonstrationSpec = SearchDemonstrationSpec()
-    cloning: CloningSpec = CloningSpec(steps=2800)
+    cloning: CloningSpec = CloningSpec(steps=3000)
 
 
 class SearchCourse:
@@ -132,7 +154,7 @@ class SearchCourse:
             "tiny", tokenizer, SearchQaBenchmark.turn_format, layers=spec.layers, hidden=spec.hidden, seed=spec.seed
         )
         scale = policy.model.config.initializer_range
-        rows_VD = word_embeddings(token_bytes_table(tokenizer), spec.hidden, scale=scale, seed=spec.seed)
+        rows_VD = word_embeddings(token_bytes_table(tokenizer), spec.hidden, kinds(), scale=scale, seed=spec.seed)
         with torch.no_grad():
             policy.model.get_parameter("model.embed_tokens.weight").copy_(rows_VD)
         return policy

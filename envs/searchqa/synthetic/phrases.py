@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from envs.searchqa.synthetic import names
@@ -25,6 +25,27 @@ def phrases() -> list[str]:
     words = {word for text in _texts() for word in _WORD.findall(text)}
     starts = {word for word in words if word[0].isupper() or word.isdigit()} | set(names.KINDS)
     return [*_TAGS, *_FRAMES, INVALID, NO_TURN_LEFT, *(f" {word}" for word in sorted(words)), *sorted(starts)]
+
+
+def kinds() -> dict[str, str]:
+    """What each word of a name stands for: a river, a first name, a year."""
+    titles = [title.split() for title in names.TITLES]
+    lists: dict[str, Iterable[object]] = {
+        "first name": names.FIRST,
+        "surname": names.SURNAMES,
+        "city": names.CITIES,
+        "region": names.REGIONS,
+        "river": names.RIVERS,
+        "occupation": names.OCCUPATIONS,
+        "institute": names.INSTITUTES,
+        "month": names.MONTHS,
+        "work": names.KINDS,
+        "title's first": {words[1] for words in titles},
+        "title's second": {words[2] for words in titles},
+        "day": range(1, 29),
+        "year": YEARS,
+    }
+    return {str(word): kind for kind, words in lists.items() for word in words}
 
 
 def _texts() -> Iterator[str]:

@@ -116,6 +116,15 @@ def _capital(region: Region) -> Hop:
     return Hop(f"{region.name} capital", region.name, "capital", region.capital)
 
 
+def facts_of(of: Subjects) -> list[tuple[Hop, ...]]:
+    """What the encyclopedia says of each entity."""
+    found: list[tuple[Hop, ...]] = [(_birthplace(it), _birthday(it), _occupation(it)) for it in of.people]
+    found += [(_creator(it), _released(it)) for it in of.works]
+    found += [(_river(it), _region(it), _founded(it)) for it in of.cities]
+    found += [(_founder(it),) for it in of.organisations]
+    return found
+
+
 def _ask(text: str, *hops: Hop) -> Draft:
     """A question that the last hop answers."""
     last = hops[-1]

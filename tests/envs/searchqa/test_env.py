@@ -123,5 +123,8 @@ def test_whatever_a_model_writes_is_answered(text: str) -> None:
 
 def test_a_query_of_ten_thousand_characters_is_a_query() -> None:
     shelf = Shelf()
-    assert begun(shelf=shelf).step(f"<search>{'novel ' * 2000}</search>").valid
-    assert len(shelf.asked[0]) == 11_999
+    env = begun(shelf=shelf)
+    assert env.step(f"<search>{'novel ' * 1666}book</search>").valid
+    assert len(shelf.asked[0]) == 10_000
+    assert not env.step(f"<search>{'novel ' * 1666}books</search>").valid
+    assert len(shelf.asked) == 1
