@@ -70,7 +70,7 @@ class SearchQaEnv:
         return Observation(first_observation(self._question.question), ())
 
     def step(self, action: str) -> StepResult:
-        """Search or answer. Anything else, a search in the last turn or a query without end is invalid and costs a turn.
+        """Search or answer. Anything else, a search in the last turn or too long a query is invalid and costs a turn.
 
         Args:
             action: `<search>query</search>` or `<answer>answer</answer>`.

@@ -157,6 +157,6 @@ def _first_fault(error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown field {place[:_SHOWN]!r}; known are {', '.join(Request.model_fields)}"
-    seen = "" if first["type"] == "which" else f", the value is {reprlib.repr(first['input'])}"
+    seen = "" if first["type"] == "which" else f", the value is {reprlib.repr(first['input'])[: 2 * _SHOWN]}"
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"{place}: {message}{seen}" if place else f"{message}{seen}"
