@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from paper.aggregates import (
     Point,
+    column_name,
     diagnostic_curve,
     difference_to_baseline,
     evaluation_curve,
@@ -141,7 +142,7 @@ def paired_differences(study: Study) -> Figure:
         _forest(axes, estimates, offset, _style_numbers(study)[method], display_name(method))
     for line in range(len(columns) - 1):
         axes.axhline(line + 0.5, color="#E4E4E4", linewidth=0.7, zorder=0)
-    axes.set_yticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(columns)), [column_name(study, subset) for subset in columns])
     axes.set_ylim(len(columns) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
@@ -308,7 +309,8 @@ def _with_n(study: Study, subset: str) -> str:
     """The subset's name over its episodes: of the policy before training, then of each method."""
     estimates = [initial_success(study, subset), *(final_success(study, m, subset) for m in study.methods)]
     counts = dict.fromkeys(estimate.n for estimate in estimates if estimate is not None)
-    return f"{subset}\nn={', '.join(str(n) for n in counts)}" if counts else f"{subset}\nno tasks"
+    name = column_name(study, subset)
+    return f"{name}\nn={', '.join(str(n) for n in counts)}" if counts else f"{name}\nno tasks"
 
 
 def _updates_axis(axes: Axes, study: Study, *, label: bool = True) -> None:
