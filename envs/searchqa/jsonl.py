@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,22 @@ def jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise EnvError(f"{path} is truncated or damaged ({error}); copy it again") from error
     except OSError as error:
         raise EnvError(f"{path} cannot be read ({error.strerror}); check that it is a readable file") from error
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a .jsonl or .jsonl.gz file: whole, or not at all; equal rows give equal bytes.
+
+    Raises:
+        EnvError: the file cannot be written.
+    """
+    content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    partial = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+        partial.replace(path)
+    except OSError as error:
+        raise EnvError(f"{path} cannot be written ({error.strerror}); choose another place") from error
 
 
 def _object(line: bytes, where: str) -> Mapping[str, Any]:

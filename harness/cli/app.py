@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from harness.cli import capability, inspect, serve, study, work
+from harness.cli import capability, fetch, inspect, serve, study, work
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -36,6 +36,7 @@ app.command()(study.paper)
 app.command()(work.evaluate)
 app.command()(capability.capability)
 app.command()(serve.serve_retriever)
+app.command()(fetch.fetch_questions)
 app.command()(work.bench)
 app.command()(work.warmstart)
 app.command()(inspect.runs)

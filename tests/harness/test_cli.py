@@ -54,7 +54,20 @@ def test_wrong_words_are_one_line_and_exit_code_2(
     assert list(tmp_path.iterdir()) == []
 
 
-COMMANDS = ("reproduce", "train", "evaluate", "demo", "paper", "methods", "panel", "runs", "doctor")
+COMMANDS = (
+    "reproduce",
+    "train",
+    "evaluate",
+    "demo",
+    "paper",
+    "methods",
+    "panel",
+    "runs",
+    "doctor",
+    "capability",
+    "serve-retriever",
+    "fetch-questions",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,6 +1,6 @@
 """The server under load: `python -m envs.searchqa.retrieval.load_bench [--engine bm25|lucene] [--queries 100000]`.
 
-The questions of STEPCREDIT_DATA go over loopback in batches of 64 from 16 clients, twice: as fast as the clients can,
+Questions, of STEPCREDIT_DATA or else the generated ones, go over loopback in batches of 64 from 16 clients, twice: as fast as the clients can,
 which says how many queries a second the server takes; and at a fixed rate, which says how long a request then takes.
 Of 16 clients that never pause, each waits for the 15 others, so that latency alone would only repeat the throughput.
 """
@@ -8,9 +8,7 @@ Of 16 clients that never pause, each waits for the 15 others, so that latency al
 from __future__ import annotations
 
 import argparse
-import gzip
 import http.client
-import json
 import os
 import signal
 import subprocess
@@ -28,6 +26,7 @@ import numpy as np
 
 from envs.contract import EnvError
 from envs.searchqa.retrieval import wire
+from envs.searchqa.sources import open_source
 
 CLIENTS = 16
 BATCH = 64
@@ -90,7 +89,7 @@ def measure(engine: str, queries: int) -> dict[str, float]:
     """Throughput without a pause, and growth of the server's memory meanwhile; latency at `RATE`; errors of both.
 
     Raises:
-        EnvError: STEPCREDIT_DATA is not set, or the server does not start.
+        EnvError: the questions cannot be used, or the server does not start.
     """
     bodies = _bodies(queries)
     with _server(engine) as (url, pid):
@@ -131,12 +130,8 @@ def _ask(connection: http.client.HTTPConnection, body: bytes) -> bool:
 
 
 def _bodies(queries: int) -> list[bytes]:
-    data = os.environ.get("STEPCREDIT_DATA")
-    if not data:
-        raise EnvError("the load needs questions; set STEPCREDIT_DATA to a folder with searchqa/questions.jsonl.gz")
-    path = Path(data) / "searchqa" / "questions.jsonl.gz"
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        questions = cycle([json.loads(line)["question"] for line in lines])
+    suite = "real" if os.environ.get("STEPCREDIT_DATA") else "synthetic"
+    questions = cycle([asked.question for asked in open_source(suite, os.environ).questions("test")])
     batches = (list(islice(questions, BATCH)) for _ in range(-(-queries // BATCH)))
     return [wire.request_body(batch, TOPK) for batch in batches]
 
