@@ -1,8 +1,9 @@
 """The server under load: `python -m envs.searchqa.retrieval.load_bench [--engine bm25|lucene] [--queries 100000]`.
 
-Questions, of STEPCREDIT_DATA or else the generated ones, go over loopback in batches of 64 from 16 clients, twice: as fast as the clients can,
-which says how many queries a second the server takes; and at a fixed rate, which says how long a request then takes.
-Of 16 clients that never pause, each waits for the 15 others, so that latency alone would only repeat the throughput.
+Questions, of STEPCREDIT_DATA or else the generated ones, go over loopback in batches of 64 from 16 clients, twice: as
+fast as the clients can, which says how many queries a second the server takes; and at a fixed rate, which says how long
+a request then takes. Of 16 clients that never pause, each waits for the 15 others, so that latency alone would only
+repeat the throughput.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from envs.contract import EnvError
-from envs.searchqa.jsonl import write_jsonl
+from envs.searchqa import jsonl
 from envs.searchqa.loaders import load_flashrag, load_questions
 from envs.searchqa.questions import Dataset, Question
 
@@ -312,14 +312,14 @@ def test_reading_json_lines_loads_neither_arrow_nor_datasets(tmp_path: Path) -> 
 def test_written_questions_are_read_again(tmp_path: Path, name: str) -> None:
     question = Question("nq-test-1", Dataset.NQ, "test", "who is “Ada”", ("Ada", "A."), ("Ada (poet)",))
     rows = [asdict(question) | {"dataset": question.dataset.key}]
-    write_jsonl(tmp_path / "nq" / name, rows)
+    jsonl.write_jsonl(tmp_path / "nq" / name, rows)
     assert load_questions(tmp_path) == (question,)
     before = (tmp_path / "nq" / name).read_bytes()
-    write_jsonl(tmp_path / "nq" / name, rows)
+    jsonl.write_jsonl(tmp_path / "nq" / name, rows)
     assert (tmp_path / "nq" / name).read_bytes() == before
 
 
 def test_questions_that_cannot_be_written_say_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvError, match="cannot be written"):
-        write_jsonl(tmp_path / "file" / "questions.jsonl", [])
+        jsonl.write_jsonl(tmp_path / "file" / "questions.jsonl", [])
