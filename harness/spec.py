@@ -109,7 +109,7 @@ class RunSpec(Section):
     benchmark: str = "alfworld"
     """Benchmark name."""
     suite: str = "mini"
-    """Variant of the benchmark: generated `mini` or `full`, or `real` games."""
+    """Variant of the benchmark: generated (`mini`, `full`; `synthetic`) or `real`."""
     env_options: dict[str, Any] = Field(default_factory=dict)
     """The benchmark's options; completed with its defaults before the spec is hashed."""
     train_split: str = "train"

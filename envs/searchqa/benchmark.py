@@ -59,7 +59,7 @@ class SearchQaBenchmark:
         """A fresh episode of the question.
 
         Raises:
-            EnvError: no split that was asked for so far has it.
+            EnvError: no split has it.
         """
         return SearchQaEnv(self.question(task_id), self._retriever, self._options.rules)
 
@@ -69,7 +69,7 @@ class SearchQaBenchmark:
         Raises:
             EnvError: no split has it.
         """
-        for split in (*self._splits, *self._source.splits):
+        for split in (*self._splits, *reversed(self._source.splits)):
             found = self._split(split).get(task_id)
             if found is not None:
                 return found
