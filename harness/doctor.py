@@ -15,6 +15,7 @@ import torch
 
 from envs import load_benchmark
 from envs.contract import EnvError
+from envs.searchqa.retrieval.jvm import find_toolchain
 from harness import manifest
 from harness.errors import UserError
 from harness.policy import load_policy
@@ -82,15 +83,23 @@ def _data() -> Iterator[Finding]:
     yield _attempt("policy tiny, searchqa", partial(_parameters, "searchqa", "synthetic"), needed=True)
     pointed = any(os.environ.get(name) for name in ("ALFWORLD_DATA", "STEPCREDIT_DATA"))
     for suite, needed in (("mini", True), ("full", True), ("real", pointed)):
-        yield _attempt(f"alfworld {suite}", partial(_games, suite), needed=needed)
+        yield _attempt(f"alfworld {suite}", partial(_tasks, "alfworld", suite, "valid_unseen"), needed=needed)
+    yield _attempt("searchqa synthetic", partial(_tasks, "searchqa", "synthetic", "test"), needed=True)
+    yield _attempt("searchqa real", partial(_tasks, "searchqa", "real", "test"), needed=False)
+    yield _attempt("lucene", _lucene, needed=False)
 
 
 def _parameters(benchmark: str, suite: str) -> str:
     return f"{load_policy('tiny', load_benchmark(benchmark, suite)).parameters:,} parameters"
 
 
-def _games(suite: str) -> str:
-    return f"{len(load_benchmark('alfworld', suite).panel('valid_unseen').tasks)} games in valid_unseen"
+def _tasks(benchmark: str, suite: str, split: str) -> str:
+    return f"{len(load_benchmark(benchmark, suite).panel(split).tasks)} tasks in {split}"
+
+
+def _lucene() -> str:
+    found = find_toolchain(os.environ)
+    return found.jar.name
 
 
 def _attempt(name: str, look: Callable[[], str], *, needed: bool) -> Finding:
