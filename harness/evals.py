@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,13 @@ class _Job:
         return f"{what}-t{protocol.temperature:g}-s{protocol.seed}-u{update}.parquet"
 
 
-def evaluate_run(folder: Path, request: Request, threads: int, device: str) -> dict[str, Any]:
+def evaluate_run(
+    folder: Path,
+    request: Request,
+    threads: int,
+    device: str,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
     """Evaluate one checkpoint of a run; episodes and summary go to `folder`/evals.
 
     Returns:
@@ -85,7 +92,7 @@ def evaluate_run(folder: Path, request: Request, threads: int, device: str) -> d
         summary = files.read_json(path.with_suffix(".json"))
         if job.identity.items() <= summary.items() and summary["sha256"] == files.sha256_of(path):
             return summary
-    rows = _episodes(job, threads, resolve(device, job.run.spec.model))
+    rows = _episodes(job, threads, resolve(device, job.run.spec.model), report)
     files.make_folder(path.parent)
     record.write_rows(path, rows, EpisodeRow)
     summary = job.identity | _outcome(rows, job.benchmark) | {"file": str(path), "sha256": files.sha256_of(path)}
@@ -106,13 +113,13 @@ def _settle(folder: Path, request: Request) -> _Job:
     return _Job(run, source, benchmark, Protocol(panel, temperature, request.seed))
 
 
-def _episodes(job: _Job, threads: int, device: str) -> list[EpisodeRow]:
+def _episodes(job: _Job, threads: int, device: str, report: Callable[[int, int], None]) -> list[EpisodeRow]:
     switch_on(threads, device)
     spec = job.run.spec
     policy = load_policy(spec.model, job.benchmark, device)
     state, weights = checkpoint.load(job.source, job.run.spec_sha256)
     policy.model.load_state_dict(weights.model)
-    groups = evaluate(policy, TransformersEngine(policy.model), job.benchmark, spec.rollout, job.protocol)
+    groups = evaluate(policy, TransformersEngine(policy.model), job.benchmark, spec.rollout, job.protocol, report)
     split = job.protocol.panel.split
     return record.episode_rows(groups, phase="eval", update=state.update, split=split, seed=spec.seed)
 
@@ -126,4 +133,5 @@ def _outcome(rows: Sequence[EpisodeRow], benchmark: Benchmark) -> dict[str, Any]
         "subsets": {
             name: {"success": sum(wins) / len(wins), "episodes": len(wins)} for name, wins in by_subset.items() if wins
         },
+        "metrics": {name: math.fsum(row.metrics[name] for row in rows) / len(rows) for name in rows[0].metrics},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from envs.contract import Benchmark
@@ -12,6 +13,8 @@ from harness.sampling import Engine
 from harness.seeds import seed_for
 from harness.spec import RolloutSpec
 from methods.contract import Group
+
+_AT_A_TIME = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,25 @@ class Protocol:
 
 
 def evaluate(
-    policy: Policy, engine: Engine, benchmark: Benchmark, limits: RolloutSpec, protocol: Protocol
+    policy: Policy,
+    engine: Engine,
+    benchmark: Benchmark,
+    limits: RolloutSpec,
+    protocol: Protocol,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Group]:
-    """One trajectory a task.
+    """One trajectory a task, some hundreds at a time so that memory does not grow with the panel.
 
     The draws depend on the protocol's seed, the task and the turn alone: policies before and after training,
-    or of two methods, meet the same luck, so that their differences are paired.
+    or of two methods, meet the same luck, so that their differences are paired. `report` is told how many of
+    how many episodes are done.
     """
     spec = limits.model_copy(update={"group": 1, "temperature": protocol.temperature})
     run_seed = seed_for("evaluation", protocol.seed)
-    tasks = protocol.panel.tasks
-    return rollout(policy, engine, benchmark.make, tasks, spec, run_seed, 0, prefetch=benchmark.prefetch)
+    tasks, groups = protocol.panel.tasks, list[Group]()
+    for first in range(0, len(tasks), _AT_A_TIME):
+        report(first, len(tasks))
+        part = tasks[first : first + _AT_A_TIME]
+        groups += rollout(policy, engine, benchmark.make, part, spec, run_seed, 0, prefetch=benchmark.prefetch)
+    report(len(tasks), len(tasks))
+    return groups

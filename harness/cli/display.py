@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from harness.doctor import Finding
@@ -45,6 +47,15 @@ def print_panel(panel: Record, as_json: bool) -> None:
         print(f"  {task['subset']:8} {task['id']}")
 
 
+@contextmanager
+def bar() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, with rate and time left, to be told how many of how many are done."""
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("episodes", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
 def print_evaluation(summary: Record, as_json: bool) -> None:
     """Success by subset of one evaluation."""
     if as_json:
@@ -54,6 +65,8 @@ def print_evaluation(summary: Record, as_json: bool) -> None:
     for subset, counts in summary["subsets"].items():
         print(f"  {subset:8} {_percent(counts['success'])}  ({counts['episodes']} tasks)")
     print(f"  {'all':8} {_percent(summary['success'])}  ({summary['panel']['size']} tasks)")
+    if summary["metrics"]:
+        print("  means an episode: " + ", ".join(f"{name} {value:.3f}" for name, value in summary["metrics"].items()))
     print(f"episodes: {summary['file']}")
 
 

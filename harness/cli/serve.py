@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,10 +68,9 @@ def _serve(retriever: Retriever, listener: socket.socket, threads: int) -> None:
     )
     info = retriever.info
     print(f"{_url(listener)} serves {info['engine']} over corpus {info['corpus_sha256'][:12]}", flush=True)
-    try:
+    with suppress(KeyboardInterrupt):  # uvicorn hands Ctrl-C on once it has stopped, unless the shell ignores it
         uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:
-        print("stopped")
+    print("stopped")
 
 
 def _corpus(path: Path | None, environ: Mapping[str, str]) -> Corpus:

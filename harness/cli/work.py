@@ -25,11 +25,13 @@ def evaluate(
     as_json: options.Json = False,
 ) -> None:
     """Evaluate a run's checkpoint on any panel; episodes and a summary go to RUN/evals/."""
-    from harness.cli.display import print_evaluation
+    from harness.cli.display import bar, print_evaluation
     from harness.evals import Request, evaluate_run
 
     request = Request(suite, split, size, per_subset, panel_seed, temperature, seed, checkpoint)
-    print_evaluation(evaluate_run(run, request, threads, device), as_json)
+    with bar() as show:
+        found = evaluate_run(run, request, threads, device, show)
+    print_evaluation(found, as_json)
 
 
 def bench(

@@ -5,6 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+# As in runs: sums that are split over threads otherwise have other bits, and a test may run after one that trains.
+torch.set_num_threads(1)
 
 
 @pytest.fixture
