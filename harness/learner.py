@@ -39,7 +39,7 @@ class Learner:
     @classmethod
     def of(cls, spec: RunSpec, parts: Parts) -> Learner:
         """The learner before its first update."""
-        policy, refresh = parts.policy, parts.method.stale_refresh
+        policy, refresh = parts.policy, parts.method.needs.stale_refresh
         stale = None if refresh is None else _frozen_copy(policy.model)
         settings = spec.optim
         optimizer = AdamW(

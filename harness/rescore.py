@@ -86,7 +86,7 @@ class ModelRescorer:
             return self._policy.model
         if self._stale is None:
             raise MethodError(
-                "stale weights are asked for, but the method keeps none; its `stale_refresh` must say how often"
+                "stale weights are asked for, but the method keeps none; its `needs.stale_refresh` must say how often"
             )
         return self._stale
 

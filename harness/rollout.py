@@ -127,6 +127,7 @@ class _Episode:
                 observation=text,
                 state_key=state_key,
                 seed=seed,
+                action_tag=tracker.action_tag,
             )
         )
         return following

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, ClassVar
+from enum import StrEnum
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
-
-class Section(BaseModel):
-    """Base of the spec's sections: frozen, unknown fields refused, field docstrings kept.
-
-    Fields in `LATER` came after the first runs were recorded. They are left out while they are unset, so that the
-    hashes of those runs stand.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    LATER: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _without_unset(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        return {name: value for name, value in content.items() if value or name not in self.LATER}
+from methods.recorded import Recorded
 
 
-class RolloutSpec(Section):
+class Aggregation(StrEnum):
+    """How the loss of an update's tokens becomes one number."""
+
+    TOKEN_MEAN = "token_mean"
+    """Over all response tokens of the batch (DAPO, arXiv 2503.14476)."""
+    SEQUENCE_MEAN = "sequence_mean_token_mean"
+    """Over each trajectory's response tokens, then over trajectories (GRPO, arXiv 2402.03300)."""
+    SEQUENCE_SUM_NORM = "sequence_mean_token_sum_norm"
+    """Each trajectory's sum over its largest possible length, then over trajectories (Dr. GRPO, arXiv 2503.20783)."""
+
+
+class RolloutSpec(Recorded):
     """How trajectories are drawn."""
 
-    LATER = frozenset({"max_observation_tokens"})
+    LATER = frozenset({"max_observation_tokens", "window", "show_actions"})
 
     tasks: int = Field(16, ge=1)
     """Tasks an update."""
@@ -44,10 +42,20 @@ class RolloutSpec(Section):
     """Tokens of an observation after the first; a longer one is cut before its closing tag. None cuts nothing."""
     temperature: float = Field(1.0, ge=0.0)
     """Sampling temperature; 0 is greedy."""
+    window: int | None = Field(None, ge=0)
+    """Each turn gets a prompt of its own: the task, the last so many turns, and what the agent sees now (2 in the
+    recipe of arXiv 2505.10978). None is one running transcript."""
+    show_actions: bool = False
+    """Prompts list the admissible actions, where the benchmark has such a list."""
 
 
-class ObjectiveSpec(Section):
+class ObjectiveSpec(Recorded):
     """The one loss, blind to methods."""
+
+    LATER = frozenset({"aggregation"})
+
+    aggregation: Aggregation = Aggregation.TOKEN_MEAN
+    """How the loss of an update's tokens becomes one number."""
 
     clip_low: float = Field(0.2, ge=0.0, le=1.0)
     """Lower clip radius of the importance ratio."""
@@ -61,7 +69,7 @@ class ObjectiveSpec(Section):
     """Taken from a trajectory's reward for each invalid action; never in groups without a success."""
 
 
-class OptimSpec(Section):
+class OptimSpec(Recorded):
     """AdamW and the size of micro-batches."""
 
     lr: float = Field(5e-4, gt=0.0)
@@ -78,7 +86,7 @@ class OptimSpec(Section):
     """Padded tokens a micro-batch."""
 
 
-class EvalSpec(Section):
+class EvalSpec(Recorded):
     """The fixed held-out panel and how it is sampled."""
 
     LATER = frozenset({"per_subset"})
@@ -99,7 +107,7 @@ class EvalSpec(Section):
     """Seed of the evaluation's draws, the same for every method and training seed."""
 
 
-class RunSpec(Section):
+class RunSpec(Recorded):
     """One run: a cell of the matrix method x seed x benchmark x model."""
 
     LATER = frozenset({"env_options"})

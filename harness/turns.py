@@ -82,6 +82,11 @@ class TurnTracker:
         text = self._buffer[closed.start : closed.end].decode("utf-8", "replace").strip()
         return text if len(self._actions) == 1 else f"<{closed.tag}>{text}</{closed.tag}>"
 
+    @property
+    def action_tag(self) -> str:
+        """Name of the tags that the action stands between; empty where there is none."""
+        return "" if self.action is None or self._closed is None else self._closed.tag
+
     def _opening(self) -> tuple[int, str]:
         """Where the first opening tag of an action begins, and its name; -1 where there is none."""
         found = ((self._buffer.find(f"<{tag}>".encode()), tag) for tag in self._actions)

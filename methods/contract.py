@@ -14,8 +14,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 from torch import Tensor
+
+from methods.recorded import Recorded
 
 
 class MethodError(ValueError):
@@ -55,6 +57,7 @@ class Step:
         observation: what the environment answered.
         state_key: identifies the state that the action was taken in.
         seed: seed of the turn's draws.
+        action_tag: name of the tags that the action stands between; empty where there is no action.
     """
 
     prompt_ids: NDArray[np.int64]
@@ -68,11 +71,19 @@ class Step:
     observation: str
     state_key: str
     seed: int
+    action_tag: str = "action"
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """One episode. `index` is its place in the group; `metrics` are the environment's numbers about it."""
+    """One episode.
+
+    Attributes:
+        index: its place in the group.
+        metrics: the environment's numbers about it.
+        continuations: returns of fresh episodes of the policy from the state before each step, and of none after the
+            last; only for methods that need them, see `Needs`.
+    """
 
     task_id: str
     subset: str
@@ -82,6 +93,7 @@ class Trajectory:
     success: bool
     stop: StopReason
     metrics: Mapping[str, float] = field(default_factory=dict)
+    continuations: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def response_tokens(self) -> int:
@@ -90,11 +102,24 @@ class Trajectory:
 
 
 @dataclass(frozen=True, slots=True)
+class GoldenTurn:
+    """A turn of a reference trajectory: what it did, and what the environment answered."""
+
+    action_text: str
+    observation: str
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
-    """The trajectories of one task, drawn from one policy with one prompt."""
+    """The trajectories of one task, drawn from one policy with one prompt.
+
+    Attributes:
+        golden: the benchmark's reference trajectory, which succeeds; only for methods that need it, see `Needs`.
+    """
 
     task_id: str
     trajectories: tuple[Trajectory, ...]
+    golden: tuple[GoldenTurn, ...] | None = None
 
     @property
     def mixed(self) -> bool:
@@ -107,6 +132,7 @@ class Weights(StrEnum):
 
     LIVE = "live"
     STALE = "stale"
+    CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +174,28 @@ class Credit:
     diagnostics: Mapping[str, float] = field(default_factory=dict)
 
 
-class MethodConfig(BaseModel):
+class MethodConfig(Recorded):
     """Base of every method's options. The defaults are the settings of the paper it names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a method, with its options, is to be given beyond the rollouts.
+
+    Attributes:
+        stale_refresh: updates between refreshes of a snapshot of the policy; None for methods without one.
+        checkpoint: another policy with the same vocabulary that scores as `Weights.CHECKPOINT`: a preset's name, a
+            run's folder or a policy's; None for methods without one.
+        golden: whether groups carry the benchmark's reference trajectory.
+        continuations: fresh episodes from the state before each step; 0 for methods without them.
+    """
+
+    stale_refresh: int | None = None
+    checkpoint: str | None = None
+    golden: bool = False
+    continuations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +208,11 @@ class Traits:
         needs_outcome: all-equal groups get zero credit.
         needs_stale_policy: a snapshot of the policy is kept and refreshed.
         on_spans: no credit outside the reasoning and the action of each step.
+        tilts_spans: option that names the target spans outside of which credit is GRPO's, bit for bit.
+        tilt: option that bounds the tilt of GRPO's advantage A: |A'_t - A| <= option * |A| (before any step budget).
+        mixing: option at whose 0 the method is GRPO, bit for bit.
+        step_budget: boolean option that gives every step the same mean |A'|, within a factor of 2 either way.
+        prefix_only: given rewards and hindsight, no token's credit depends on a later one (without a step budget).
     """
 
     preserves_sign: bool
@@ -171,6 +220,11 @@ class Traits:
     needs_outcome: bool
     needs_stale_policy: bool = False
     on_spans: bool = False
+    tilts_spans: str | None = None
+    tilt: str | None = None
+    mixing: str | None = None
+    step_budget: str | None = None
+    prefix_only: bool = False
 
 
 class Method(ABC):
@@ -189,9 +243,9 @@ class Method(ABC):
         return self._options.model_dump(mode="json")
 
     @property
-    def stale_refresh(self) -> int | None:
-        """Updates between refreshes of the stale policy; None for methods without one."""
-        return None
+    def needs(self) -> Needs:
+        """What the method is to be given with these options."""
+        return Needs()
 
     @abstractmethod
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:

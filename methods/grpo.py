@@ -25,7 +25,7 @@ class Grpo(Method):
     name: ClassVar[str] = "grpo"
     paper: ClassVar[str] = "DeepSeekMath, arXiv 2402.03300"
     Config: ClassVar[type[MethodConfig]] = GrpoConfig
-    traits: ClassVar[Traits] = Traits(preserves_sign=True, uses_hindsight=False, needs_outcome=True)
+    traits: ClassVar[Traits] = Traits(preserves_sign=True, uses_hindsight=False, needs_outcome=True, prefix_only=True)
 
     def __init__(self, config: GrpoConfig) -> None:
         super().__init__(config)

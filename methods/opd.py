@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory, Weights
+from methods.contract import Credit, Group, Method, MethodConfig, Needs, Rescorer, Traits, Trajectory, Weights
 from methods.gaps import Lesson, score_gaps
 from methods.hindsight import HindsightText, peer_hindsight
 
@@ -16,18 +16,30 @@ from methods.hindsight import HindsightText, peer_hindsight
 class OpdConfig(MethodConfig):
     """Options of token-level OPD."""
 
+    LATER = frozenset({"checkpoint", "hindsight"})
+
     base: Literal["none", "grpo"] = "none"
     """`none` is pure distillation (Thinking Machines 2025); `grpo` adds the gap to GRPO's advantage."""
     weight: float = Field(1.0, ge=0.0)
     """Factor of the gap; 1 is the reverse-KL policy gradient."""
     teacher: Weights = Weights.LIVE
-    """The policy itself (OPSD, arXiv 2601.18734), or its last snapshot."""
+    """The policy itself (OPSD, arXiv 2601.18734), its last snapshot, or another policy: `checkpoint`."""
+    checkpoint: str | None = None
+    """The other policy: a preset's name, a run's folder or a policy's. It must have the same vocabulary."""
+    hindsight: Literal["peer_traj", "none"] = "peer_traj"
+    """What the teacher is shown; nothing is for another policy as teacher, as in GKD (arXiv 2306.13649)."""
     refresh: int = Field(10, ge=1)
     """Updates between snapshots, StepOPSD's value (ours); unused with a live teacher."""
     hindsight_text: HindsightText = "actions"
     """How the peer's episode is written down (ours)."""
     eps: float = Field(1e-6, gt=0.0)
     """Added to the group's standard deviation, verl's value; unused without a base."""
+
+    @model_validator(mode="after")
+    def _require_teacher(self) -> Self:
+        if (self.teacher is Weights.CHECKPOINT) != (self.checkpoint is not None):
+            raise ValueError("teacher 'checkpoint' and the option checkpoint need each other")
+        return self
 
 
 class Opd(Method):
@@ -42,15 +54,16 @@ class Opd(Method):
     name: ClassVar[str] = "opd"
     paper: ClassVar[str] = "On-policy distillation (2025); GKD, arXiv 2306.13649; OPSD, arXiv 2601.18734"
     Config: ClassVar[type[MethodConfig]] = OpdConfig
-    traits: ClassVar[Traits] = Traits(preserves_sign=False, uses_hindsight=True, needs_outcome=True)
+    traits: ClassVar[Traits] = Traits(preserves_sign=False, uses_hindsight=True, needs_outcome=True, prefix_only=True)
 
     def __init__(self, config: OpdConfig) -> None:
         super().__init__(config)
         self._config = config
 
     @property
-    def stale_refresh(self) -> int | None:
-        return self._config.refresh if self._config.teacher is Weights.STALE else None
+    def needs(self) -> Needs:
+        refresh = self._config.refresh if self._config.teacher is Weights.STALE else None
+        return Needs(stale_refresh=refresh, checkpoint=self._config.checkpoint)
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         lessons = [self._lesson(group, index) for index in range(len(group.trajectories))]
@@ -69,6 +82,8 @@ class Opd(Method):
         trajectory = group.trajectories[index]
         if not trajectory.response_tokens or self._config.weight == 0.0:
             return None
+        if self._config.hindsight == "none":
+            return Lesson(trajectory, None)
         hint = peer_hindsight(group, index, self._config.hindsight_text)
         return None if hint is None else Lesson(trajectory, hint)
 

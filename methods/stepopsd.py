@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory, Weights
+from methods.contract import Credit, Group, Method, MethodConfig, Needs, Rescorer, Traits, Trajectory, Weights
 from methods.gaps import Lesson, StudentScoring, score_gaps
 from methods.hindsight import HindsightText, peer_hindsight, with_outcome
 from methods.shaping import WeightForm, shape_advantages, weight_diagnostics
@@ -62,7 +62,15 @@ class StepOpsd(Method):
     paper: ClassVar[str] = "StepOPSD, arXiv 2605.27140"
     Config: ClassVar[type[MethodConfig]] = StepOpsdConfig
     traits: ClassVar[Traits] = Traits(
-        preserves_sign=True, uses_hindsight=True, needs_outcome=True, needs_stale_policy=True
+        preserves_sign=True,
+        uses_hindsight=True,
+        needs_outcome=True,
+        needs_stale_policy=True,
+        tilts_spans="target",
+        tilt="alpha_clip",
+        mixing="lambda_mix",
+        step_budget="budget",
+        prefix_only=True,
     )
 
     def __init__(self, config: StepOpsdConfig) -> None:
@@ -70,8 +78,8 @@ class StepOpsd(Method):
         self._config = config
 
     @property
-    def stale_refresh(self) -> int | None:
-        return self._config.refresh if self._config.teacher == "stale_ref_policy" else None
+    def needs(self) -> Needs:
+        return Needs(stale_refresh=self._config.refresh if self._config.teacher == "stale_ref_policy" else None)
 
     def lambda_at(self, update: int) -> float:
         """lambda_mix at an update: linear from its initial value at 0 to 0 at `decay_updates`."""

@@ -135,7 +135,7 @@ def test_rescorer_is_asked_once_and_for_what_the_traits_allow(
     assert all(request.trajectory.response_tokens for request in rescore.requests)
     if not method.traits.uses_hindsight:
         assert all(request.hindsight is None for request in rescore.requests)
-    if method.stale_refresh is None:
+    if method.needs.stale_refresh is None:
         assert all(request.weights is Weights.LIVE for request in rescore.requests)
 
 
@@ -144,7 +144,7 @@ def test_declared_uses_are_real(name: str) -> None:
     method, rescore = build(name, {}), HashRescorer()
     credit_of(method, one_word_group(True, False, True), rescore)
     assert any(request.hindsight is not None for request in rescore.requests) == method.traits.uses_hindsight
-    assert (method.stale_refresh is not None) == method.traits.needs_stale_policy
+    assert (method.needs.stale_refresh is not None) == method.traits.needs_stale_policy
 
 
 @pytest.mark.parametrize("name", METHODS)

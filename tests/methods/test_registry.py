@@ -38,8 +38,8 @@ def test_options_are_completed_and_reach_the_method() -> None:
     resolved = resolved_options("stepopsd", {"alpha_clip": 0.1, "teacher": "live_actor"})
     assert (resolved["alpha_clip"], resolved["lambda_mix"], resolved["decay_updates"]) == (0.1, 0.2, 50)
     assert build("stepopsd", resolved).options() == resolved
-    assert build("stepopsd", resolved).stale_refresh is None
-    assert build("stepopsd", {"refresh": 7}).stale_refresh == 7
+    assert build("stepopsd", resolved).needs.stale_refresh is None
+    assert build("stepopsd", {"refresh": 7}).needs.stale_refresh == 7
     assert resolved_options("grpo", {}) == {"std": True, "eps": 1e-6}
 
 
@@ -53,7 +53,7 @@ def test_options_are_completed_and_reach_the_method() -> None:
         ("stepopsd", {"lambda_mix": -0.1}, "'lambda_mix' .*greater than or equal to 0, but the value is -0.1"),
         ("stepopsd", {"weight": "tanh"}, "input should be 'sigmoid' or 'exp', but the value is 'tanh'"),
         ("opd", {"weight": float("nan")}, "option 'weight' of method 'opd': .*finite.*but the value is nan"),
-        ("opd", {"teacher": "llama"}, "input should be 'live' or 'stale', but the value is 'llama'"),
+        ("opd", {"teacher": "llama"}, "input should be 'live', 'stale' or 'checkpoint', but the value is 'llama'"),
     ],
 )
 def test_wrong_names_and_options_are_one_sentence(name: str, options: dict[str, Any], complaint: str) -> None:
