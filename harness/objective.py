@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 
 from harness.errors import UserError
 from harness.policy import Policy
-from harness.sequences import TokenSequence, micro_batches, response_logits, token_logprobs
-from harness.spec import ObjectiveSpec, RunSpec
+from harness.sequences import TokenSequence, micro_batches, response_logits, runs_of, token_logprobs
+from harness.spec import Aggregation, ObjectiveSpec, RunSpec
 from methods.contract import Credit, Group, MethodError, Trajectory
 
 
@@ -24,7 +24,7 @@ class UpdateStats:
     """What one update did. Means are over the response tokens of the trajectories that were trained on.
 
     Attributes:
-        loss: the sum that was minimised, a mean over all response tokens of the batch like its two parts below.
+        loss: the sum that was minimised, a mean over the batch like its two parts below; see `Aggregation`.
         policy_loss: the clipped policy gradient's part.
         distill_loss: minus the distillation weights times the student's log-probabilities; the teacher's constant
             part is left out.
@@ -49,9 +49,10 @@ class UpdateStats:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A trajectory to train on: its tokens, what the sampler said of them, and its credit."""
+    """A run of steps to train on: its tokens, its share of the loss, what the sampler said, and the credit."""
 
     sequence: TokenSequence
+    share: float
     old_T: Tensor
     advantage_T: Tensor
     distill_T: Tensor
@@ -67,9 +68,10 @@ def update_policy(
 ) -> UpdateStats:
     """One optimiser step on the update's trajectories.
 
-    The loss is a mean over *all* response tokens of the batch. Trajectories without credit are not computed but
-    count in that mean: the step shrinks with the share of groups that teach something, instead of a lone mixed
-    group moving the policy as far as a full batch. If nothing has credit, the weights stay as they are.
+    The loss is a mean over *all* response tokens of the batch, or over all trajectories as `spec.objective.aggregation`
+    says. Trajectories without credit are not computed but count in that mean: the step shrinks with the share of groups
+    that teach something, instead of a lone mixed group moving the policy as far as a full batch. If nothing has credit,
+    the weights stay as they are.
 
     Args:
         policy: its model changes in place.
@@ -86,10 +88,15 @@ def update_policy(
     pairs = [list(zip(group.trajectories, own, strict=True)) for group, own in zip(groups, credits, strict=True)]
     trained = [[(t, c) for t, c in group if _has_loss(t, c, spec.objective)] for group in pairs]
     skipped = sum(not group for group in trained)
-    items = [_item(trajectory, credit) for trajectory, credit in chain.from_iterable(trained)]
+    lengths = [trajectory.response_tokens for group in groups for trajectory in group.trajectories]
+    total = sum(lengths)
+    items = [
+        item
+        for trajectory, credit in chain.from_iterable(trained)
+        for item in _items(trajectory, credit, _share(trajectory, lengths, spec))
+    ]
     if not items:
         return UpdateStats(skipped_groups=skipped)
-    total = sum(trajectory.response_tokens for group in groups for trajectory in group.trajectories)
     batches = list(micro_batches([len(item.sequence.ids) for item in items], spec.optim.token_budget))
     optimizer.zero_grad(set_to_none=True)
     sums = torch.zeros(5, dtype=torch.float64)
@@ -142,16 +149,32 @@ def _has_loss(trajectory: Trajectory, credit: Credit, objective: ObjectiveSpec) 
             )
         if not bool(weight_T.isfinite().all()):
             raise MethodError(f"{where} are not all finite; look at the method's options and at the rescored gaps")
-    if not trajectory.steps:
+    if not trajectory.response_tokens:
         return False
     distilled = credit.distill_T is not None and objective.distill > 0 and bool(credit.distill_T.any())
     return distilled or objective.kl > 0 or bool(credit.advantage_T.any())
 
 
-def _item(trajectory: Trajectory, credit: Credit) -> _Item:
-    old_T = torch.cat([torch.from_numpy(step.logprobs) for step in trajectory.steps])
-    distill_T = torch.zeros_like(old_T) if credit.distill_T is None else credit.distill_T.float()
-    return _Item(TokenSequence.of(trajectory), old_T, credit.advantage_T.float(), distill_T)
+def _share(trajectory: Trajectory, lengths: Sequence[int], spec: RunSpec) -> float:
+    """Weight of the trajectory's tokens, relative to a mean over all response tokens of the batch."""
+    per_sequence = sum(lengths) / sum(length > 0 for length in lengths)
+    match spec.objective.aggregation:
+        case Aggregation.TOKEN_MEAN:
+            return 1.0
+        case Aggregation.SEQUENCE_MEAN:
+            return per_sequence / trajectory.response_tokens
+        case Aggregation.SEQUENCE_SUM_NORM:
+            return per_sequence / (spec.rollout.max_turns * spec.rollout.max_response_tokens)
+
+
+def _items(trajectory: Trajectory, credit: Credit, share: float) -> Iterator[_Item]:
+    distill_T = torch.zeros_like(credit.advantage_T) if credit.distill_T is None else credit.distill_T
+    first = 0
+    for steps in runs_of(trajectory):
+        old_T = torch.cat([torch.from_numpy(step.logprobs) for step in steps])
+        own = slice(first, first + len(old_T))
+        first = own.stop
+        yield _Item(TokenSequence.of(steps), share, old_T, credit.advantage_T[own].float(), distill_T[own].float())
 
 
 def _loss_terms(
@@ -167,13 +190,14 @@ def _loss_terms(
         torch.cat(parts).to(new_K.device)
         for parts in zip(*((item.old_T, item.advantage_T, item.distill_T) for item in items), strict=True)
     )
+    share_K = torch.cat([torch.full_like(item.old_T, item.share) for item in items]).to(new_K.device)
     ratio_K = (new_K - old_K).exp()
     clipped_K = ratio_K.clamp(1.0 - weights.clip_low, 1.0 + weights.clip_high)
-    policy = -torch.minimum(ratio_K * advantage_K, clipped_K * advantage_K).sum()
-    distill = -(distill_K * new_K).sum()
+    policy = -(share_K * torch.minimum(ratio_K * advantage_K, clipped_K * advantage_K)).sum()
+    distill = -(share_K * distill_K * new_K).sum()
     loss = policy + weights.distill * distill
     if weights.kl > 0:
-        loss = loss + weights.kl * _k3(new_K, _reference_logprobs(reference, sequences, temperature)).sum()
+        loss = loss + weights.kl * (share_K * _k3(new_K, _reference_logprobs(reference, sequences, temperature))).sum()
     with torch.no_grad():
         entropy = -(logprob_KV.exp() * logprob_KV).sum()
         cut = (clipped_K * advantage_K < ratio_K * advantage_K).sum().to(loss.dtype)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from harness import files
 from harness.errors import UserError
 from harness.objective import UpdateStats
+from harness.sequences import runs_of
 from methods.contract import Credit, Group, Trajectory
 
 Phase = Literal["train", "eval"]
@@ -237,10 +238,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _tokens_read(trajectory: Trajectory) -> int:
-    if not trajectory.steps:
-        return 0
-    last = trajectory.steps[-1]
-    return len(last.prompt_ids) + len(last.response_ids) - trajectory.response_tokens
+    """Tokens that the policy read and did not write: of one running transcript, or of every windowed prompt."""
+    read = sum(len(steps[-1].prompt_ids) + len(steps[-1].response_ids) for steps in runs_of(trajectory))
+    return read - trajectory.response_tokens
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

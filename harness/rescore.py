@@ -1,14 +1,15 @@
 """Scores a trajectory's tokens under other weights, or with hindsight in every step's context.
 
-A trajectory's transcript is read once. Each step of a hindsight request then branches off that trunk: it reuses the
+A running transcript is read once. Each step of a hindsight request then branches off that trunk: it reuses the
 keys and values before the step's own turn, and adds the hindsight block, the generation suffix and its response.
-The cost is linear in transcript plus branches, where separate forward passes would read each prefix again.
+The cost is linear in transcript plus branches, where separate forward passes would read each prefix again. Windowed
+prompts share no prefix and are read one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ from transformers import PreTrainedModel
 from harness.attention import cached_batch, packed_logits
 from harness.cache import Heads, RowCache
 from harness.policy import Policy
-from harness.sequences import TokenSequence, micro_batches, response_logits, token_logprobs
-from methods.contract import MethodError, ScoreRequest, Trajectory, Weights
+from harness.sequences import TokenSequence, micro_batches, response_logits, runs_of, token_logprobs
+from methods.contract import MethodError, ScoreRequest, Step, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,15 @@ class _Branch:
     response: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A sequence to be read in one pass, and where its scores belong."""
+
+    scores: list[Tensor]
+    place: int
+    sequence: TokenSequence
+
+
 class ModelRescorer:
     """Implements `methods.contract.Rescorer` with the live policy and an optional stale copy of it.
 
@@ -43,102 +53,126 @@ class ModelRescorer:
     suffix of every step's prompt. One that would push a step beyond the model's positions loses its end, by the same
     number of tokens in every step.
 
+    Attributes:
+        cut_tokens: hindsight tokens that were cut off so far, counted once a request.
+
     Args:
         policy: the live policy.
-        stale: the lagging teacher; None for methods without one.
+        stale: the lagging teacher; None for methods without one. It is one more copy of the weights in memory.
         token_budget: padded tokens a forward pass.
         temperature: of the rollouts.
+        checkpoint: the other policy that teaches; None for methods without one.
     """
 
     def __init__(
-        self, policy: Policy, stale: PreTrainedModel | None, token_budget: int, temperature: float = 1.0
+        self,
+        policy: Policy,
+        stale: PreTrainedModel | None,
+        token_budget: int,
+        temperature: float = 1.0,
+        checkpoint: PreTrainedModel | None = None,
     ) -> None:
-        self._policy, self._stale = policy, stale
+        self._policy = policy
+        self._models = {Weights.LIVE: policy.model, Weights.STALE: stale, Weights.CHECKPOINT: checkpoint}
         self._budget, self._temperature = token_budget, temperature
-        self._heads = Heads.of(policy.model)
+        self.cut_tokens = 0
 
     @torch.no_grad()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
         """One detached float32 tensor [T] a request, on the CPU, over all response tokens in order.
 
         Raises:
-            MethodError: stale weights are asked for and there are none.
+            MethodError: stale weights or a checkpoint's are asked for and there are none.
         """
-        scores = [torch.zeros(0) for _ in requests]
-        causal: dict[Weights, list[int]] = {weights: [] for weights in Weights}
-        for place, request in enumerate(requests):
-            if not request.trajectory.steps:
-                continue
-            if request.hindsight is None:
-                causal[request.weights].append(place)
-            else:
-                model = self._model(request.weights)
-                scores[place] = self._score_hindsight(model, request.trajectory, request.hindsight)
-        for weights, places in causal.items():
-            if places:
-                found = self._score_causal(self._model(weights), [requests[place].trajectory for place in places])
-                for place, score_T in zip(places, found, strict=True):
-                    scores[place] = score_T
-        return scores
+        rows: dict[Weights, list[_Row]] = {weights: [] for weights in Weights}
+        parts: list[list[Tensor]] = []
+        for request in requests:
+            model, runs = self._model(request.weights), runs_of(request.trajectory)
+            block = None if request.hindsight is None else self._block(model, request.hindsight, runs)
+            own = [torch.zeros(0) for _ in runs]
+            parts.append(own)
+            for place, steps in enumerate(runs):
+                if block is None or len(runs) > 1 == len(steps):
+                    rows[request.weights].append(_Row(own, place, self._sequence(steps, block)))
+                else:
+                    own[place] = self._score_branches(model, steps, block)
+        for weights, of_weights in rows.items():
+            if of_weights:
+                self._score_rows(self._model(weights), of_weights)
+        return [torch.cat(own) if own else torch.zeros(0) for own in parts]
 
     def _model(self, weights: Weights) -> PreTrainedModel:
-        if weights is Weights.LIVE:
-            return self._policy.model
-        if self._stale is None:
+        model = self._models[weights]
+        if model is None:
             raise MethodError(
-                "stale weights are asked for, but the method keeps none; its `needs.stale_refresh` must say how often"
+                f"{weights} weights are asked for, but the method keeps none; its `needs` must say "
+                f"{'how often they are refreshed' if weights is Weights.STALE else 'where they lie'}"
             )
-        return self._stale
+        return model
 
-    def _score_causal(self, model: PreTrainedModel, trajectories: Sequence[Trajectory]) -> list[Tensor]:
-        """Every step in its own prompt: one ordinary pass over each transcript."""
-        sequences = [TokenSequence.of(trajectory) for trajectory in trajectories]
-        scores = [torch.zeros(0) for _ in sequences]
-        for batch in micro_batches([len(sequence.ids) for sequence in sequences], self._budget):
-            chosen = [sequences[index] for index in batch]
-            score_K = token_logprobs(*response_logits(model, chosen), self._temperature).cpu()
-            parts = score_K.split([len(sequence.response_T) for sequence in chosen])
-            for index, score_T in zip(batch, parts, strict=True):
-                scores[index] = score_T
-        return scores
+    def _block(self, model: PreTrainedModel, hindsight: str, runs: Sequence[Sequence[Step]]) -> NDArray[np.int64]:
+        """The hindsight's tokens, without the end that would push a step beyond the model's positions."""
+        tokens = self._policy.transcript.hindsight(hindsight)
+        longest = max((len(steps[-1].prompt_ids) + len(steps[-1].response_ids) for steps in runs), default=0)
+        room = max(model.config.max_position_embeddings - longest, 0)
+        self.cut_tokens += max(len(tokens) - room, 0)
+        return np.array(tokens[:room], dtype=np.int64)
 
-    def _score_hindsight(self, model: PreTrainedModel, trajectory: Trajectory, hindsight: str) -> Tensor:
-        """Every step with the hindsight block before its generation suffix."""
-        ids = TokenSequence.of(trajectory).ids
-        branches = self._branches(trajectory, hindsight, model.config.max_position_embeddings - len(ids))
-        trunk = self._trunk(model, ids[: branches[-1].start])
+    def _sequence(self, steps: Sequence[Step], block: NDArray[np.int64] | None) -> TokenSequence:
+        """The run as it was, or a single step with the block before its generation suffix."""
+        if block is None:
+            return TokenSequence.of(steps)
+        (step,), suffix = steps, len(self._policy.transcript.generation_suffix)
+        prompt = np.concatenate([step.prompt_ids[:-suffix], block, step.prompt_ids[-suffix:]])
+        return TokenSequence.of([replace(step, prompt_ids=prompt)])
+
+    def _score_rows(self, model: PreTrainedModel, rows: Sequence[_Row]) -> None:
+        """Ordinary passes over whole sequences, many at a time."""
+        for batch in micro_batches([len(row.sequence.ids) for row in rows], self._budget):
+            chosen = [rows[index] for index in batch]
+            logits_KV, token_K = response_logits(model, [row.sequence for row in chosen])
+            score_K = token_logprobs(logits_KV, token_K, self._temperature).cpu()
+            scores = score_K.split([len(row.sequence.response_T) for row in chosen])
+            for row, score_T in zip(chosen, scores, strict=True):
+                row.scores[row.place] = score_T
+
+    def _score_branches(self, model: PreTrainedModel, steps: Sequence[Step], block: NDArray[np.int64]) -> Tensor:
+        """Every step of a run with the block before its generation suffix."""
+        branches = self._branches(steps, block)
+        trunk = self._trunk(model, TokenSequence.of(steps).ids[: branches[-1].start])
         scores = [torch.zeros(0) for _ in branches]
         for batch in micro_batches([branch.start + len(branch.tokens) for branch in branches], self._budget):
-            parts = self._score_branches(model, trunk, [branches[index] for index in batch])
+            parts = self._score_branch_batch(model, trunk, [branches[index] for index in batch])
             for index, score_T in zip(batch, parts, strict=True):
                 scores[index] = score_T
         return torch.cat(scores)
 
-    def _branches(self, trajectory: Trajectory, hindsight: str, room: int) -> list[_Branch]:
+    def _branches(self, steps: Sequence[Step], block: NDArray[np.int64]) -> list[_Branch]:
         suffix = self._policy.transcript.generation_suffix
-        block = np.array([*self._policy.transcript.hindsight(hindsight)[: max(room, 0)], *suffix], dtype=np.int64)
+        opening = np.array([*block, *suffix], dtype=np.int64)
         return [
             _Branch(
-                len(step.prompt_ids) - len(suffix), np.concatenate([block, step.response_ids]), len(step.response_ids)
+                len(step.prompt_ids) - len(suffix), np.concatenate([opening, step.response_ids]), len(step.response_ids)
             )
-            for step in trajectory.steps
+            for step in steps
         ]
 
     def _trunk(self, model: PreTrainedModel, ids: NDArray[np.int64]) -> RowCache:
         """Keys and values of the transcript, one row."""
-        cache = RowCache(self._heads, 1, len(ids), dtype=model.dtype, device=model.device)
+        heads = Heads.of(model)
+        cache = RowCache(heads, 1, len(ids), dtype=model.dtype, device=model.device)
         row = np.zeros(1, dtype=np.int64)
-        batch = cached_batch(cache, self._heads, row, row, np.array([len(ids)]))
+        batch = cached_batch(cache, heads, row, row, np.array([len(ids)]))
         nothing = torch.zeros(0, dtype=torch.long, device=model.device)
         packed_logits(model, batch, torch.from_numpy(ids).to(model.device), nothing)
         return cache
 
-    def _score_branches(self, model: PreTrainedModel, trunk: RowCache, branches: Sequence[_Branch]) -> list[Tensor]:
+    def _score_branch_batch(self, model: PreTrainedModel, trunk: RowCache, branches: Sequence[_Branch]) -> list[Tensor]:
         starts = np.array([branch.start for branch in branches])
         counts = np.array([len(branch.tokens) for branch in branches])
         rows = np.arange(len(branches))
         cache = trunk.taken([0] * len(branches), int(starts.max()), int((starts + counts).max()))
-        batch = cached_batch(cache, self._heads, rows, starts, counts)
+        batch = cached_batch(cache, Heads.of(model), rows, starts, counts)
         ends = np.cumsum(counts)
         target = np.concatenate([np.arange(end - b.response, end) for end, b in zip(ends, branches, strict=True)])
         ids = torch.from_numpy(np.concatenate([branch.tokens for branch in branches])).to(model.device)

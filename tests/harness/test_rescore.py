@@ -12,8 +12,13 @@ from harness.rescore import ModelRescorer
 from methods.contract import MethodError, ScoreRequest, Trajectory, Weights
 from tests.harness.support import SPEC, plain_logprobs, toy_groups, toy_policy
 
-POLICY, STALE = toy_policy(), toy_policy(seed=1).model
+POLICY, STALE, OTHER = toy_policy(), toy_policy(seed=1).model, toy_policy(seed=2).model
 TRAJECTORIES = [trajectory for group in toy_groups(POLICY) for trajectory in group.trajectories]
+WINDOWED = [
+    trajectory
+    for group in toy_groups(POLICY, spec=SPEC.model_copy(update={"window": 1, "show_actions": True}))
+    for trajectory in group.trajectories
+]
 HINT = "go to shelf shelf look at the mug z"
 
 
@@ -32,11 +37,12 @@ def naive(model: PreTrainedModel, trajectory: Trajectory, hint: list[int], tempe
 @pytest.mark.parametrize("hindsight", [None, HINT])
 @pytest.mark.parametrize("budget", [64, 10_000])
 def test_scores_are_those_of_separate_passes(weights: Weights, hindsight: str | None, budget: int) -> None:
-    model = POLICY.model if weights is Weights.LIVE else STALE
+    model = {Weights.LIVE: POLICY.model, Weights.STALE: STALE, Weights.CHECKPOINT: OTHER}[weights]
     hint = [] if hindsight is None else POLICY.transcript.hindsight(hindsight)
-    requests = [ScoreRequest(trajectory, weights, hindsight) for trajectory in TRAJECTORIES]
-    scores = ModelRescorer(POLICY, STALE, budget).score(requests)
-    for trajectory, score_T in zip(TRAJECTORIES, scores, strict=True):
+    trajectories = [*TRAJECTORIES, *WINDOWED]
+    requests = [ScoreRequest(trajectory, weights, hindsight) for trajectory in trajectories]
+    scores = ModelRescorer(POLICY, STALE, budget, checkpoint=OTHER).score(requests)
+    for trajectory, score_T in zip(trajectories, scores, strict=True):
         assert score_T.dtype == torch.float32
         assert not score_T.requires_grad
         torch.testing.assert_close(score_T, naive(model, trajectory, hint), atol=1e-5, rtol=0)
@@ -69,9 +75,12 @@ def test_a_hint_beyond_the_models_positions_loses_its_end() -> None:
     trajectory = max(TRAJECTORIES, key=lambda each: len(each.steps[-1].prompt_ids))
     longest = len(trajectory.steps[-1].prompt_ids) + len(trajectory.steps[-1].response_ids)
     policy.model.config.max_position_embeddings = longest + 3
-    score_T = ModelRescorer(policy, None, 500).score([ScoreRequest(trajectory, Weights.LIVE, HINT)])[0]
-    kept = POLICY.transcript.hindsight(HINT)[:3]
+    rescorer = ModelRescorer(policy, None, 500)
+    score_T = rescorer.score([ScoreRequest(trajectory, Weights.LIVE, HINT)])[0]
+    whole = POLICY.transcript.hindsight(HINT)
+    kept = whole[:3]
     torch.testing.assert_close(score_T, naive(POLICY.model, trajectory, kept), atol=1e-5, rtol=0)
+    assert rescorer.cut_tokens == len(whole) - 3
 
 
 def test_a_trajectory_without_steps_has_no_scores() -> None:
@@ -80,6 +89,7 @@ def test_a_trajectory_without_steps_has_no_scores() -> None:
     assert [len(score_T) for score_T in ModelRescorer(POLICY, None, 500).score(requests)] == [0, 0]
 
 
-def test_stale_weights_must_exist() -> None:
-    with pytest.raises(MethodError, match="stale_refresh"):
-        ModelRescorer(POLICY, None, 500).score([ScoreRequest(TRAJECTORIES[0], Weights.STALE)])
+@pytest.mark.parametrize("weights", [Weights.STALE, Weights.CHECKPOINT])
+def test_weights_that_are_asked_for_must_exist(weights: Weights) -> None:
+    with pytest.raises(MethodError, match=f"{weights} weights are asked for, .* `needs` must say"):
+        ModelRescorer(POLICY, None, 500).score([ScoreRequest(TRAJECTORIES[0], weights)])
