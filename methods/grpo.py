@@ -20,7 +20,12 @@ class GrpoConfig(MethodConfig):
 
 
 class Grpo(Method):
-    """A_t = A_i = (R_i - mean R) / (std R + eps) for all tokens t of trajectory i (arXiv 2402.03300)."""
+    """A_t = A_i = (R_i - mean R) / (std R + eps) for all tokens t of trajectory i (arXiv 2402.03300).
+
+    Without `std` it is Dr. GRPO's (arXiv 2503.20783). How tokens are averaged and how far their ratios may go are the
+    objective's, for every method alike: `objective.aggregation`, and `objective.clip_high` above `clip_low` for
+    clip-higher (DAPO, arXiv 2503.14476).
+    """
 
     name: ClassVar[str] = "grpo"
     paper: ClassVar[str] = "DeepSeekMath, arXiv 2402.03300"

@@ -15,7 +15,7 @@ from harness.objective import UpdateStats, penalise_invalid, update_policy
 from harness.policy import Policy
 from harness.spec import RunSpec
 from methods.contract import Credit, Group, MethodError, Trajectory
-from tests.harness.support import toy_groups, toy_policy
+from tests.harness.support import SPEC, toy_groups, toy_policy
 
 GROUPS = toy_groups(toy_policy())
 TRAJECTORIES = [trajectory for group in GROUPS for trajectory in group.trajectories]
@@ -37,32 +37,49 @@ def credits_of(give: Give, groups: list[Group] = GROUPS) -> list[list[Credit]]:
     return [[give(trajectory) for trajectory in group.trajectories] for group in groups]
 
 
-def spec(**sections: dict[str, float]) -> RunSpec:
+def spec(**sections: dict[str, object]) -> RunSpec:
     return RunSpec.model_validate({"optim": {"grad_clip": 1e9, "token_budget": 200}} | sections)
 
 
-def gradient_of(give: Give, chosen: RunSpec, reference: Policy | None = None) -> tuple[list[Tensor], UpdateStats]:
+def gradient_of(
+    give: Give, chosen: RunSpec, reference: Policy | None = None, groups: list[Group] = GROUPS
+) -> tuple[list[Tensor], UpdateStats]:
     """The gradient as plain gradient descent with step 1 shows it."""
     policy = toy_policy()
     before = deepcopy(policy.model)
     model = None if reference is None else reference.model
-    stats = update_policy(policy, model, SGD(policy.model.parameters(), lr=1.0), GROUPS, credits_of(give), chosen)
+    stats = update_policy(
+        policy, model, SGD(policy.model.parameters(), lr=1.0), groups, credits_of(give, groups), chosen
+    )
     pairs = zip(before.parameters(), policy.model.parameters(), strict=True)
     return [(old - new).detach() for old, new in pairs], stats
 
 
-def plain_gradient(term: Callable[[Tensor, Tensor, Credit], Tensor], give: Give) -> tuple[list[Tensor], float]:
+def policy_term(new: Tensor, old: Tensor, credit: Credit) -> Tensor:
+    return -(new - old).exp() * credit.advantage_T
+
+
+def token_mean(trajectory: Trajectory) -> float:
+    return 1.0 / ALL_TOKENS
+
+
+def plain_gradient(
+    term: Callable[[Tensor, Tensor, Credit], Tensor],
+    give: Give,
+    trajectories: list[Trajectory] = TRAJECTORIES,
+    share: Callable[[Trajectory], float] = token_mean,
+) -> tuple[list[Tensor], float]:
     """Gradient and value of a per-token loss (new, old log-probabilities, credit), one step at a time."""
     model = toy_policy().model
     total = torch.zeros(())
-    for trajectory in TRAJECTORIES:
+    for trajectory in trajectories:
         news = []
         for step in trajectory.steps:
             ids = torch.from_numpy(np.concatenate([step.prompt_ids, step.response_ids]))
             logprob_TV = model(input_ids=ids[None]).logits[0].log_softmax(-1)
             news.append(logprob_TV[:-1].gather(1, ids[1:, None])[-len(step.response_ids) :, 0])
         old_T = torch.from_numpy(np.concatenate([step.logprobs for step in trajectory.steps]))
-        total = total + term(torch.cat(news), old_T, give(trajectory)).sum() / ALL_TOKENS
+        total = total + term(torch.cat(news), old_T, give(trajectory)).sum() * share(trajectory)
     total.backward()
     return [parameter.grad for parameter in model.parameters() if parameter.grad is not None], total.item()
 
@@ -74,12 +91,40 @@ def assert_close(first: list[Tensor], second: list[Tensor]) -> None:
 
 def test_policy_gradient() -> None:
     gradient, stats = gradient_of(random_credit, spec())
-    expected, loss = plain_gradient(lambda new, old, credit: -(new - old).exp() * credit.advantage_T, random_credit)
+    expected, loss = plain_gradient(policy_term, random_credit)
     assert_close(gradient, expected)
     assert stats.loss == stats.policy_loss == pytest.approx(loss, abs=1e-6)
     norm = sum(float(part.double().square().sum()) for part in expected) ** 0.5
     assert stats.grad_norm == pytest.approx(norm, rel=1e-4)
     assert (stats.response_tokens, stats.ratio_clipped, stats.skipped_groups) == (ALL_TOKENS, 0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "share"),
+    [
+        ("sequence_mean_token_mean", lambda t: 1 / (len(TRAJECTORIES) * t.response_tokens)),
+        ("sequence_mean_token_sum_norm", lambda t: 1 / (len(TRAJECTORIES) * SPEC.max_turns * 12)),
+    ],
+)
+def test_aggregations(aggregation: str, share: Callable[[Trajectory], float]) -> None:
+    """Over each trajectory first; its longest possible response is the number of turns times 12 tokens."""
+    chosen = spec(
+        objective={"aggregation": aggregation}, rollout={"max_turns": SPEC.max_turns, "max_response_tokens": 12}
+    )
+    gradient, stats = gradient_of(random_credit, chosen)
+    expected, loss = plain_gradient(policy_term, random_credit, share=share)
+    assert_close(gradient, expected)
+    assert stats.loss == pytest.approx(loss, abs=1e-6)
+
+
+def test_windowed_prompts_are_trained_on_as_they_were_drawn() -> None:
+    groups = toy_groups(toy_policy(), spec=SPEC.model_copy(update={"window": 1}))
+    trajectories = [trajectory for group in groups for trajectory in group.trajectories]
+    tokens = sum(trajectory.response_tokens for trajectory in trajectories)
+    gradient, stats = gradient_of(random_credit, spec(), groups=groups)
+    expected, loss = plain_gradient(policy_term, random_credit, trajectories, lambda _: 1.0 / tokens)
+    assert_close(gradient, expected)
+    assert (stats.loss, stats.response_tokens) == (pytest.approx(loss, abs=1e-6), tokens)
 
 
 def test_distillation_pulls_towards_weighted_tokens() -> None:
