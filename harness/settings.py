@@ -19,7 +19,14 @@ _CHOSEN_BY_OPTION = {"model", "benchmark", "suite", "method", "seed"}
 
 
 def build_spec(
-    *, model: str, benchmark: str, suite: str | None, method: str, seed: int, overrides: Sequence[str] = ()
+    *,
+    model: str,
+    benchmark: str,
+    suite: str | None,
+    method: str,
+    seed: int,
+    overrides: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
 ) -> RunSpec:
     """The preset's settings, then the overrides, then the benchmark's and the method's defaults for what is left open.
 
@@ -30,6 +37,7 @@ def build_spec(
         method: registered method.
         seed: run seed.
         overrides: `section.field=value` texts; values are JSON, or plain text.
+        settings: dotted paths and values, such as a published recipe's, in place of the preset's settings.
 
     Raises:
         UserError: unknown preset or setting, or a value out of range.
@@ -39,8 +47,10 @@ def build_spec(
     from methods.registry import build
 
     recipe = preset_named(model).recipe(one_of("benchmark", benchmark, BENCHMARKS))
-    content: dict[str, Any] = deepcopy(dict(recipe.settings))
+    content: dict[str, Any] = deepcopy(dict(recipe.settings)) if settings is None else {}
     content["method_options"] = dict(recipe.method_options.get(method, {}))
+    for path, value in (settings or {}).items():
+        _put(content, path, value)
     for text in overrides:
         _apply(content, text)
     content |= {
@@ -76,13 +86,16 @@ def _apply(content: dict[str, Any], text: str) -> None:
     path, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--set {text!r} lacks a value; write it as --set {path}=VALUE")
-    *sections, name = path.split(".")
-    if sections[:1] not in (["method_options"], ["env_options"]):
+    if not path.startswith(("method_options.", "env_options.")):
         one_of("setting", path, known_settings())
-    target = content
+    _put(content, path, _parsed(value))
+
+
+def _put(content: dict[str, Any], path: str, value: Any) -> None:
+    *sections, name = path.split(".")
     for section in sections:
-        target = target.setdefault(section, {})
-    target[name] = _parsed(value)
+        content = content.setdefault(section, {})
+    content[name] = value
 
 
 def _parsed(value: str) -> Any:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from harness.matrix import Resources
     from harness.spec import RunSpec
 
+_MODEL = "tiny"
+_BENCHMARK = "alfworld"
 _METHODS = ("grpo", "opd", "stepopsd")
 _SEEDS = (0, 1, 2)
 _REFERENCES = {"alfworld": Path("results/reference"), "searchqa": Path("results/reference-searchqa")}
@@ -28,36 +30,62 @@ _JOBS = {"cpu": 2, "cuda": 1}
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a study is made of, as the command line says it."""
+    """What a study is made of, as the command line says it; what it leaves open is as the recipe says."""
 
-    model: str
-    benchmark: str
+    model: str | None
+    benchmark: str | None
     suite: str | None
     methods: Sequence[str]
     seeds: Sequence[int]
     settings: Sequence[str]
+    recipe: str | None = None
 
     def specs(self) -> list[RunSpec]:
         """One spec a method and seed."""
         from harness.settings import build_spec
 
+        if self.recipe:
+            return self._by_recipe(self.recipe)
         return [
             build_spec(
-                model=self.model,
-                benchmark=self.benchmark,
+                model=self.model or _MODEL,
+                benchmark=self.benchmark or _BENCHMARK,
                 suite=self.suite,
                 method=method,
                 seed=seed,
                 overrides=self.settings,
             )
             for seed in self.seeds
-            for method in self.methods
+            for method in self.methods or _METHODS[:1]
+        ]
+
+    def _by_recipe(self, name: str) -> list[RunSpec]:
+        from harness.recipes import recipe_named
+
+        recipe = recipe_named(name)
+        recipe.require_benchmark(self.benchmark)
+        return [
+            recipe.spec(seed=seed, model=self.model, suite=self.suite, method=method, overrides=self.settings)
+            for seed in self.seeds
+            for method in self.methods or (None,)
         ]
 
 
 def train(
-    model: options.Model = "tiny",
-    benchmark: options.Benchmark = "alfworld",
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Published recipe to start from, see `recipe list`.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Policy preset: tiny, qwen3-1.7b, qwen2.5-3b, qwen2.5-7b. Default: the recipe's, or tiny.",
+        ),
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option("--benchmark", help="Benchmark: alfworld, searchqa. Default: the recipe's, or alfworld."),
+    ] = None,
     suite: options.Suite = None,
     method: options.Methods = None,
     seed: options.Seeds = None,
@@ -70,12 +98,12 @@ def train(
     threads: options.Threads = 1,
     device: options.Device = "auto",
 ) -> None:
-    """Train one or more runs: each --method with each --seed (default grpo, seed 0).
+    """Train one or more runs: each --method with each --seed (default grpo, or the recipe's; seed 0).
 
     A run that exists is left as it is, an interrupted one is resumed to the same bits.
     """
-    choice = Choice(model, benchmark, suite, method or _METHODS[:1], seed or _SEEDS[:1], settings or ())
-    run_study(out, choice.specs(), resources(jobs, threads, device, model), copy=again)
+    specs = Choice(model, benchmark, suite, method or (), seed or _SEEDS[:1], settings or (), recipe).specs()
+    run_study(out, specs, resources(jobs, threads, device, specs[0].model), copy=again)
     print(f"results: {out}")
 
 

@@ -1,0 +1,24 @@
+"""Published recipes by name: how papers trained their methods, field by field, with the source of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.recipes import gigpo, sdar, stepopsd
+from harness.recipes.recipe import PaperRecipe
+from harness.settings import one_of
+
+_MODULES = (gigpo, sdar, stepopsd)
+
+RECIPES: Mapping[str, PaperRecipe] = {
+    recipe.name: recipe for module in _MODULES for recipe in (module.ALFWORLD, module.SEARCHQA)
+}
+
+
+def recipe_named(name: str) -> PaperRecipe:
+    """Look up a recipe.
+
+    Raises:
+        UserError: no recipe has that name; the message suggests the nearest.
+    """
+    return RECIPES[one_of("recipe", name, RECIPES)]

@@ -1,0 +1,131 @@
+"""StepOPSD's recipes (arXiv 2605.27140): the paper where it speaks, then the authors' script.
+
+The authors published a script for Search-QA and nothing for ALFWorld; what the paper leaves out there is taken from
+GiGPO's recipe, whose batch and lengths it has.
+"""
+
+from __future__ import annotations
+
+from harness.recipes import gigpo
+from harness.recipes.places import OURS, SEARCH_R1, STEPOPSD_CODE, STEPOPSD_PAPER, STEPOPSD_SCRIPT
+from harness.recipes.recipe import Deviation, PaperRecipe, not_published, read_from
+from harness.recipes.verl_agent import minibatch, other_models, warm_up
+
+_BOTH = f"{STEPOPSD_PAPER}; {STEPOPSD_SCRIPT}"
+_MODELS = other_models("Qwen3-1.7B (--model qwen3-1.7b)", STEPOPSD_PAPER)
+
+_METHOD = read_from(
+    STEPOPSD_PAPER,
+    {
+        "model": "qwen2.5-3b",
+        "method": "stepopsd",
+        "method_options.alpha_clip": 0.2,
+        "method_options.lambda_mix": 0.2,
+        "method_options.decay_updates": 50,
+        "method_options.weight": "sigmoid",
+        "method_options.budget": True,
+        "method_options.hindsight": "peer_traj",
+        "method_options.teacher": "stale_ref_policy",
+        "method_options.refresh": 10,
+        "method_options.student": "causal_prefix",
+    },
+)
+
+ALFWORLD = PaperRecipe(
+    name="stepopsd-alfworld",
+    paper="StepOPSD, arXiv 2605.27140",
+    fields={
+        **not_published({p: field for p, field in gigpo.ALFWORLD.fields.items() if not p.startswith("method")}),
+        **_METHOD,
+        **read_from(
+            STEPOPSD_PAPER,
+            {
+                "benchmark": "alfworld",
+                "suite": "real",
+                "method_options.target": "action_only",
+                "rollout.tasks": 16,
+                "rollout.group": 8,
+                "rollout.max_response_tokens": 512,
+            },
+        ),
+        **read_from(f"{STEPOPSD_PAPER}: prompt 2048 + response 512", {"rollout.max_context_tokens": 2560}),
+    },
+    deviations={**not_published(gigpo.ALFWORLD.deviations), "other models": _MODELS},
+)
+
+SEARCHQA = PaperRecipe(
+    name="stepopsd-searchqa",
+    paper="StepOPSD, arXiv 2605.27140",
+    fields={
+        **_METHOD,
+        **read_from(
+            STEPOPSD_PAPER,
+            {
+                "benchmark": "searchqa",
+                "suite": "real",
+                "env_options.topk": 3,
+                "env_options.retriever.engine": "dense",
+                "method_options.target": "clean_step_no_observation",
+                "rollout.tasks": 128,
+            },
+        ),
+        **read_from(
+            STEPOPSD_SCRIPT,
+            {
+                "env_options.searches": 20,
+                "method_options.outcome_line": True,
+                "updates": 1005,
+                "rollout.group": 5,
+                "rollout.max_response_tokens": 1024,
+                "rollout.max_observation_tokens": 512,
+                "rollout.temperature": 1.0,
+                "objective.kl": 0.001,
+                "optim.lr": 1e-6,
+                "evaluation.every": 10,
+                "evaluation.split": "test",
+            },
+        ),
+        **read_from(f"{STEPOPSD_SCRIPT}: 20 turns, and one for the answer", {"rollout.max_turns": 21}),
+        **read_from(f"{STEPOPSD_SCRIPT}: prompt 4096 + response 1024", {"rollout.max_context_tokens": 5120}),
+        **read_from(f"{STEPOPSD_SCRIPT}: there is none", {"objective.invalid_penalty": 0.0}),
+        **read_from(
+            STEPOPSD_CODE,
+            {
+                "rollout.window": None,
+                "objective.aggregation": "token_mean",
+                "objective.clip_low": 0.2,
+                "objective.clip_high": 0.2,
+                "optim.beta1": 0.9,
+                "optim.beta2": 0.999,
+                "optim.weight_decay": 0.01,
+                "optim.grad_clip": 1.0,
+                "evaluation.temperature": 0.0,
+            },
+        ),
+        **read_from(OURS, {"optim.token_budget": 16384}),
+    },
+    deviations={
+        "batch": Deviation("128 questions in the paper, 64 in the script", "128", _BOTH),
+        "hindsight": Deviation(
+            "a successful peer in the paper; in the script no peer, only how the episode ended",
+            "a successful peer, and how the episode ended",
+            _BOTH,
+        ),
+        "start": Deviation(
+            "a checkpoint of Search-R1, trained on the same task (SearchR1-nq_hotpotqa_train-qwen2.5-3b-it-em-grpo)",
+            "the instruct model that the paper names",
+            STEPOPSD_SCRIPT,
+        ),
+        "training questions": Deviation(
+            "NQ and HotpotQA in the paper, r1searcher_stage1 in the script",
+            "the suite's",
+            _BOTH,
+        ),
+        "corpus": Deviation("wiki-18, 21 million passages", "the suite's", SEARCH_R1),
+        "learning rate": warm_up("0.285", STEPOPSD_SCRIPT),
+        "mini-batch": minibatch(256, STEPOPSD_SCRIPT),
+        "entropy bonus": Deviation("weight 0.001", "none", STEPOPSD_CODE),
+        "nucleus": Deviation("tokens are drawn from the most likely 0.95", "from all", STEPOPSD_CODE),
+        "other models": _MODELS,
+    },
+)

@@ -1,0 +1,105 @@
+"""What recipes on verl-agent share: its defaults, and where its trainer differs from ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.recipes.places import (
+    GIGPO_ALFWORLD,
+    GIGPO_SEARCH,
+    OURS,
+    SEARCH_R1,
+    VERL_AGENT,
+    VERL_AGENT_CODE,
+    VERL_AGENT_PROMPT,
+    VERL_AGENT_RETRIEVER,
+)
+from harness.recipes.recipe import Deviation, Sourced, read_from
+
+TRAINER: Mapping[str, Sourced] = {
+    **read_from(
+        VERL_AGENT,
+        {
+            "objective.clip_low": 0.2,
+            "objective.clip_high": 0.2,
+            "objective.aggregation": "token_mean",
+            "optim.grad_clip": 1.0,
+            "optim.beta1": 0.9,
+            "optim.beta2": 0.999,
+            "optim.weight_decay": 0.01,
+            "rollout.temperature": 1.0,
+        },
+    ),
+    **read_from(OURS, {"optim.token_budget": 16384}),
+}
+
+E5: Mapping[str, Sourced] = read_from(
+    VERL_AGENT_RETRIEVER,
+    {"env_options.retriever.engine": "dense", "env_options.retriever.encoder": "intfloat/e5-base-v2"},
+)
+ENTROPY_BONUS = Deviation("weight 0.001", "none", VERL_AGENT)
+
+
+def warm_up(share: str, source: str) -> Deviation:
+    """Over which share of the updates the learning rate rises to its value."""
+    return Deviation(f"rises over the first {share} of the updates", "constant", source)
+
+
+def minibatch(steps: int, source: str) -> Deviation:
+    """The size of PPO's mini-batches, in steps of episodes."""
+    return Deviation(f"{steps} steps, an optimiser step each", "one optimiser step an update", source)
+
+
+def other_models(names: str, source: str) -> Deviation:
+    """Policies that the paper reports besides the recipe's."""
+    return Deviation(names, "the recipe's, unless --model says otherwise", source)
+
+
+DEVIATIONS: Mapping[str, Deviation] = {
+    "invalid actions": Deviation(
+        "the penalty is taken from the step's own return, in every group",
+        "from the episode's reward, except in groups without a success",
+        VERL_AGENT_CODE,
+    ),
+    "group statistics": Deviation(
+        "mean and deviation over a group's steps: long episodes weigh more",
+        "over its episodes",
+        VERL_AGENT_CODE,
+    ),
+    "dual clip": Deviation("ratios of negative advantages are cut at 3", "none", VERL_AGENT),
+}
+
+ALFWORLD_DEVIATIONS: Mapping[str, Deviation] = {
+    **DEVIATIONS,
+    "reward": Deviation(
+        "10 for success",
+        "1, so a penalty of 0.1 weighs ten times more; objective.invalid_penalty=0.01 keeps the published ratio",
+        VERL_AGENT_CODE,
+    ),
+    "window": Deviation("recent observations and actions, without reasoning", "recent turns, whole", VERL_AGENT_PROMPT),
+    "evaluation": Deviation(
+        "128 games, drawn by each worker for itself",
+        "each game of the split once",
+        VERL_AGENT_CODE,
+    ),
+    "overlong prompts": Deviation(
+        "stop the run (limit 2048, response apart)",
+        "end their episode; max_context_tokens counts prompt and response",
+        GIGPO_ALFWORLD,
+    ),
+}
+
+SEARCH_DEVIATIONS: Mapping[str, Deviation] = {
+    **DEVIATIONS,
+    "window": Deviation(
+        "past queries and results, without reasoning",
+        "past turns, whole",
+        VERL_AGENT_PROMPT,
+    ),
+    "overlong prompts": Deviation(
+        "lose their beginning (limit 4096, response apart)",
+        "end their episode; max_context_tokens counts prompt and response",
+        GIGPO_SEARCH,
+    ),
+    "corpus": Deviation("wiki-18, 21 million passages", "the suite's", SEARCH_R1),
+}
