@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from harness.recipes.comparison import Description, Difference
+    from harness.recipes.recipe import Sourced
 
 recipe = typer.Typer(
     name="recipe",
@@ -58,7 +59,7 @@ def show(
         print_json(_record(found))
         return
     print(f"{found.name}: {found.origin}\n")
-    _print(_sections(found.fields.items(), ("value", "source"), lambda item: [(_text(item.value), item.source)]))
+    _print(_sections(found.fields.items(), ("value", "source"), _one, whole=2))
     if found.deviations:
         print("\nPublished, and what runs here do instead:\n")
         table = _table("topic", "published", "here", "source")
@@ -83,17 +84,17 @@ def diff(a: _Side, b: _Side, as_json: options.Json = False) -> None:
         print(f"{letter}: {side.name} ({side.origin})")
     if not fields and not deviations:
         print("\nno field differs")
-    _print_differences("", fields)
-    _print_differences("Published, without a place in a run:", deviations)
+    _print_differences("", fields, whole=3)
+    _print_differences("Published, without a place in a run:", deviations, whole=2)
     _print_places([source for difference in (*fields, *deviations) for source in difference.sources])
 
 
-def _print_differences(title: str, found: Sequence[Difference]) -> None:
+def _print_differences(title: str, found: Sequence[Difference], *, whole: int) -> None:
     if not found:
         return
     print(f"\n{title}\n" if title else "")
     rows = ((difference.field, difference) for difference in found)
-    _print(_sections(rows, ("", "value", "source"), _both))
+    _print(_sections(rows, ("", "value", "source"), _both, whole=whole))
 
 
 def _print_places(sources: Sequence[str]) -> None:
@@ -106,16 +107,24 @@ def _print_places(sources: Sequence[str]) -> None:
         print(f"  {name}: {place}")
 
 
+def _one(item: Sourced) -> list[tuple[str, ...]]:
+    return [(_text(item.value), item.source)]
+
+
 def _both(difference: Difference) -> list[tuple[str, ...]]:
     sides = (("A", difference.a), ("B", difference.b))
     return [(letter, _text(side.value), side.source or "not there") for letter, side in sides]
 
 
 def _sections(
-    rows: Iterable[tuple[str, Any]], columns: tuple[str, ...], cells: Callable[[Any], list[tuple[str, ...]]]
+    rows: Iterable[tuple[str, Any]],
+    columns: tuple[str, ...],
+    cells: Callable[[Any], list[tuple[str, ...]]],
+    *,
+    whole: int,
 ) -> Table:
     """One table; a section's name stands in a row of its own, its fields below, indented."""
-    table, open_section = _table("field", *columns, whole=len(columns)), ""
+    table, open_section = _table("field", *columns, whole=whole), ""
     for path, item in rows:
         section, _, leaf = path.rpartition(".")
         if section != open_section and section:

@@ -76,7 +76,7 @@ def described(name: str) -> Description:
 
 
 def differences(a: Description, b: Description) -> list[Difference]:
-    """The fields in which two runs differ, in the order of a's."""
+    """The fields in which two runs differ, section by section."""
     return _differing(a.fields, b.fields)
 
 
@@ -114,5 +114,12 @@ def _leaves(content: BaseModel | Mapping[str, Any], prefix: str = "") -> Iterato
 
 
 def _differing(a: Mapping[str, Sourced], b: Mapping[str, Sourced]) -> list[Difference]:
-    pairs = {path: (a.get(path, _ABSENT), b.get(path, _ABSENT)) for path in [*a, *b]}
-    return [Difference(path, *pair) for path, pair in pairs.items() if pair[0].value != pair[1].value]
+    paths = list(dict.fromkeys([*a, *b]))
+    sections = list(dict.fromkeys(_section(path) for path in paths))
+    paths.sort(key=lambda path: sections.index(_section(path)))
+    pairs = ((path, a.get(path, _ABSENT), b.get(path, _ABSENT)) for path in paths)
+    return [Difference(path, left, right) for path, left, right in pairs if left.value != right.value]
+
+
+def _section(path: str) -> str:
+    return path.rpartition(".")[0]

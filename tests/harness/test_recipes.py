@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from harness import manifest
+from harness.cli.recipe import diff, show
 from harness.cli.study import Choice
 from harness.errors import UserError
 from harness.recipes import RECIPES, recipe_named
 from harness.recipes.comparison import Difference, described, deviation_differences, differences
-from harness.recipes.places import OURS, PLACES
+from harness.recipes.places import OURS, PLACES, places_of
 from harness.settings import build_spec
 from methods.contract import MethodError
 
@@ -188,3 +189,39 @@ def test_recorded_runs_keep_their_hashes(folder: Path) -> None:
     spec = found.spec
     again = build_spec(model=spec.model, benchmark=spec.benchmark, suite=None, method=spec.method, seed=spec.seed)
     assert again.sha256 == found.spec_sha256
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shown_at_80_columns_nothing_is_cut(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    show(name)
+    out = capsys.readouterr().out
+    table, _, places = out.partition("\nSources:\n")
+    assert all(len(line) <= 80 for line in table.splitlines())
+    shown = described(name)
+    assert {path.rpartition(".")[2] for path in shown.fields} | set(places_of(shown.sources)) <= words_of(out)
+    assert set(places_of(shown.sources).values()) <= words_of(places)
+
+
+def words_of(text: str) -> set[str]:
+    """Each line without its indent, up to the first double space or colon, and what follows a colon."""
+    parts: set[str] = set()
+    for line in text.splitlines():
+        head, _, tail = line.strip().partition(": ")
+        parts |= {head.split("  ")[0], tail}
+    return parts
+
+
+def test_diff_as_json_is_what_was_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    diff("stepopsd-alfworld", "stepopsd-searchqa", as_json=True)
+    printed = json.loads(capsys.readouterr().out)
+    assert {
+        key: value
+        for item in printed["fields"]
+        if item["field"] == "rollout.tasks"
+        for key, value in item.items()
+        if key != "b"
+    } == {"field": "rollout.tasks", "a": {"value": 16, "source": "StepOPSD's paper"}}
+    assert "start" in {item["field"] for item in printed["deviations"]}
