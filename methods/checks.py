@@ -25,6 +25,8 @@ def require_valid(method: Method, group: Group, credits: Sequence[Credit]) -> No
             f"of {group.task_id!r}; it must return one a trajectory, in their order"
         )
     for trajectory, credit in zip(group.trajectories, credits, strict=True):
+        if not isinstance(credit, Credit):
+            raise MethodError(f"{_whose(method, trajectory, 'the credit')} is {_kind(credit)}; it must be a Credit")
         _require_usable(method, trajectory, "advantage_T", credit.advantage_T)
         if credit.distill_T is not None:
             _require_usable(method, trajectory, "distill_T", credit.distill_T)
@@ -35,6 +37,8 @@ def require_valid(method: Method, group: Group, credits: Sequence[Credit]) -> No
 
 def _require_usable(method: Method, trajectory: Trajectory, name: str, credit_T: Tensor) -> None:
     whose = _whose(method, trajectory, name)
+    if not isinstance(credit_T, Tensor):
+        raise MethodError(f"{whose} is {_kind(credit_T)}; it must be a torch.Tensor")
     if credit_T.shape != (trajectory.response_tokens,):
         raise MethodError(
             f"{whose} has shape {list(credit_T.shape)} for {trajectory.response_tokens} response tokens; "
@@ -46,17 +50,28 @@ def _require_usable(method: Method, trajectory: Trajectory, name: str, credit_T:
         raise MethodError(f"{whose} carries a gradient; detach it, credit is a constant of the loss")
     _require_none(~credit_T.isfinite(), f"{whose} is not finite", trajectory, credit_T)
     if method.traits.on_spans:
-        off_T = target_steps(trajectory, "clean_step_no_observation") < 0
-        _require_none(off_T & (credit_T != 0), f"{whose} leaves the reasoning and action spans", trajectory, credit_T)
+        stray_T = off_spans(trajectory) & (credit_T != 0)
+        _require_none(stray_T, f"{whose} leaves the reasoning and action spans", trajectory, credit_T)
+
+
+def off_spans(trajectory: Trajectory) -> Tensor:
+    """[T] whether a response token lies outside the reasoning and the action of its step."""
+    return target_steps(trajectory, "clean_step_no_observation") < 0
+
+
+def first_offence(bad_T: Tensor, trajectory: Trajectory, credit_T: Tensor) -> str | None:
+    """Where the first bad token stands, and its credit; None where no token is bad."""
+    if not bool(bad_T.any()):
+        return None
+    token = int(torch.nonzero(bad_T)[0])
+    step, place = _locate(trajectory, token)
+    return f"first at response token {token} (step {step}, its token {place}): {float(credit_T[token]):g}"
 
 
 def _require_none(bad_T: Tensor, complaint: str, trajectory: Trajectory, credit_T: Tensor) -> None:
-    if not bool(bad_T.any()):
-        return
-    token = int(torch.nonzero(bad_T)[0])
-    step, place = _locate(trajectory, token)
-    value = float(credit_T[token])
-    raise MethodError(f"{complaint}, first at response token {token} (step {step}, its token {place}): {value:g}")
+    offence = first_offence(bad_T, trajectory, credit_T)
+    if offence is not None:
+        raise MethodError(f"{complaint}, {offence}")
 
 
 def _locate(trajectory: Trajectory, token: int) -> tuple[int, int]:
@@ -71,3 +86,7 @@ def _locate(trajectory: Trajectory, token: int) -> tuple[int, int]:
 
 def _whose(method: Method, trajectory: Trajectory, what: str) -> str:
     return f"method {method.name!r}: {what} of trajectory {trajectory.index} of {trajectory.task_id!r}"
+
+
+def _kind(value: object) -> str:
+    return f"of type {type(value).__module__}.{type(value).__qualname__}"
