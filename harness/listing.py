@@ -8,6 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
 from envs import load_benchmark
 from harness import cell, checkpoint, manifest, record
 from harness.manifest import Manifest, Status
@@ -58,16 +61,22 @@ def _mean(rows: list[EpisodeRow], update: int) -> float:
 
 
 def method_listing() -> list[dict[str, Any]]:
-    """One record a registered method."""
+    """One record a registered method: its name, its paper, the traits that it has, and its options' defaults."""
     return [
         {
             "method": name,
             "paper": method.paper,
-            "traits": [trait for trait, holds in asdict(method.traits).items() if holds],
-            "options": method.Config().model_dump(mode="json"),
+            "traits": {trait: value for trait, value in asdict(method.traits).items() if value},
+            "options": to_jsonable_python(
+                {option: _default(field) for option, field in method.Config.model_fields.items()}
+            ),
         }
         for name, method in registered().items()
     ]
+
+
+def _default(field: FieldInfo) -> Any:
+    return "(required)" if field.is_required() else field.get_default(call_default_factory=True)
 
 
 def panel_listing(

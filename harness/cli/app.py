@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from harness.cli import capability, fetch, inspect, serve, study, work
+from harness.cli import capability, extend, fetch, inspect, serve, study, work
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -40,7 +40,8 @@ app.command()(fetch.fetch_questions)
 app.command()(work.bench)
 app.command()(work.warmstart)
 app.command()(inspect.runs)
-app.command()(inspect.methods)
+app.command()(extend.methods)
+app.command()(extend.new_method)
 app.command()(inspect.panel)
 app.command()(inspect.doctor)
 

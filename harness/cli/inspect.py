@@ -1,4 +1,4 @@
-"""Commands that list: runs, methods, panel, doctor."""
+"""Commands that list: runs, panel, doctor."""
 
 from __future__ import annotations
 
@@ -21,14 +21,6 @@ def runs(
     from harness.listing import run_listing
 
     print_table(run_listing(root), as_json)
-
-
-def methods(as_json: options.Json = False) -> None:
-    """List the registered methods, their papers, traits and options."""
-    from harness.cli.display import print_table
-    from harness.listing import method_listing
-
-    print_table(method_listing(), as_json)
 
 
 def panel(

@@ -1,20 +1,13 @@
 """Names and options of methods: ours, other packages', and wrong ones."""
 
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from methods.checks import require_valid
 from methods.contract import MethodError
 from methods.registry import METHODS, build, method_named, registered, resolved_options
-from tests.methods.support import HashRescorer, one_word_group
-
-OUTSIDE = Path(__file__).parent / "outside"
-README = Path(__file__).parents[2] / "README.md"
 
 
 def register(monkeypatch: pytest.MonkeyPatch, folder: Path, package: str, code: str, **points: str) -> None:
@@ -62,30 +55,19 @@ def test_wrong_names_and_options_are_one_sentence(name: str, options: dict[str, 
     assert "\n" not in str(caught.value)
 
 
-def test_installed_package_registers_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, target = tmp_path / "source", tmp_path / "target"
-    shutil.copytree(OUTSIDE, source, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--target", str(target), str(source)], check=True, capture_output=True)
-    monkeypatch.syspath_prepend(str(target))
-    assert list(registered()) == [*METHODS, "late_credit"]
-    method, group = build("late_credit", {"gamma": 0.5}), one_word_group(True, False)
-    credits = method.credit(group, HashRescorer(), 0)
-    require_valid(method, group, credits)
-    # Rewards 1 0: A = 0.5 / (sqrt(0.5) + 1e-6); half of it in the first of two turns of four tokens.
-    assert credits[0].advantage_T.tolist() == pytest.approx([0.353552891] * 4 + [0.707105781] * 4)
-    with pytest.raises(MethodError, match="did you mean 'late_credit'"):
-        build("late_credits", {})
+OUTSIDE = """
+from methods.grpo import Grpo
+class Outside(Grpo): name = "outside"
+"""
 
 
-def test_the_readmes_method_works_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = README.read_text().partition("## Adding a method")[2]
-    code = section.partition("```python\n")[2].partition("```")[0]
-    register(monkeypatch, tmp_path, "reinforce", code, reinforce="Reinforce")
-    method, group = build("reinforce", {}), one_word_group(True, False)
-    credits = method.credit(group, HashRescorer(), 0)
-    require_valid(method, group, credits)
-    assert [credit.advantage_T.tolist() for credit in credits] == [[0.5] * 8, [-0.5] * 8]
+def test_an_installed_package_registers_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "foreign", raising=False)
+    register(monkeypatch, tmp_path, "foreign", OUTSIDE, outside="Outside")
+    assert list(registered()) == [*METHODS, "outside"]
+    assert resolved_options("outside", {"std": False}) == {"std": False, "eps": 1e-6}
+    with pytest.raises(MethodError, match="did you mean 'outside'"):
+        build("outsides", {})
 
 
 WHOLE = """
