@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods.contract import Rescorer, ScoreRequest, Trajectory, Weights
+from methods.contract import Group, Rescorer, ScoreRequest, Trajectory, Weights
+from methods.hindsight import HindsightText, peer_hindsight
 
 StudentScoring = Literal["causal_prefix", "rollout_old_log_prob"]
 """The student's log-probabilities: current weights on each step's own prefix, or as they were when sampled."""
@@ -45,6 +46,31 @@ def score_gaps(
     pairs = zip(scores[: len(taught)], students, strict=True)
     gaps = iter([(teacher_T - student_T).detach() for teacher_T, student_T in pairs])
     return [None if lesson is None else next(gaps) for lesson in lessons]
+
+
+def score_contrasts(
+    pairs: Sequence[tuple[Lesson, Lesson] | None], rescore: Rescorer, *, teacher: Weights
+) -> list[Tensor | None]:
+    """log pi_T(y_t | c + h, y_<t) - log pi_T(y_t | c + h', y_<t) of each pair of lessons, [T], detached; None for None.
+
+    Both of a pair are of one trajectory. Without pairs the rescorer is not called.
+    """
+    taught = [pair for pair in pairs if pair is not None]
+    if not taught:
+        return [None] * len(pairs)
+    requests = [ScoreRequest(lesson.trajectory, teacher, lesson.hindsight) for pair in taught for lesson in pair]
+    scores = rescore.score(requests)
+    contrasts = iter([(right_T - wrong_T).detach() for right_T, wrong_T in zip(scores[::2], scores[1::2], strict=True)])
+    return [None if pair is None else next(contrasts) for pair in pairs]
+
+
+def peer_lessons(group: Group, advantages: Sequence[float], render: HindsightText) -> list[Lesson | None]:
+    """Each trajectory in its peer's hindsight; None where that could teach nothing."""
+    hints = (peer_hindsight(group, index, render) for index in range(len(advantages)))
+    return [
+        Lesson(trajectory, hint) if hint is not None and advantage != 0.0 and trajectory.response_tokens else None
+        for trajectory, advantage, hint in zip(group.trajectories, advantages, hints, strict=True)
+    ]
 
 
 def _sampled(trajectory: Trajectory) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
-from methods.contract import Group, Trajectory
+from methods.contract import Group, MethodError, Trajectory
 
 HindsightText = Literal["actions", "full"]
 """How an episode is written down for the teacher.
@@ -28,13 +29,36 @@ def peer_hindsight(group: Group, index: int, render: HindsightText) -> str | Non
     return None if first is None else written(first, render)
 
 
+def wrong_hindsight(group: Group, index: int, render: HindsightText) -> str | None:
+    """The text of the first failed trajectory of a mixed group, other than number `index`; None without one (ours)."""
+    if not group.mixed:
+        return None
+    peers = (peer for place, peer in enumerate(group.trajectories) if not peer.success and place != index)
+    first = next(peers, None)
+    return None if first is None else written(first, render)
+
+
+def golden_hindsight(group: Group, render: HindsightText) -> str:
+    """The text of the benchmark's reference trajectory.
+
+    Raises:
+        MethodError: the group carries none.
+    """
+    if group.golden is None:
+        raise MethodError(
+            f"hindsight 'golden_rollout' needs a reference trajectory and the group of {group.task_id!r} has none; "
+            "choose hindsight 'peer_traj' or a benchmark that has them"
+        )
+    return _joined(((turn.action_text, turn.observation) for turn in group.golden), render)
+
+
 def written(trajectory: Trajectory, render: HindsightText) -> str:
     """The trajectory as text; actions that were not admitted are left out, with the answers to them."""
-    lines = []
-    for step in trajectory.steps:
-        if step.valid:
-            lines += [step.action_text] if render == "actions" else [step.action_text, step.observation]
-    return "\n".join(lines)
+    return _joined(((step.action_text, step.observation) for step in trajectory.steps if step.valid), render)
+
+
+def _joined(turns: Iterable[tuple[str, str]], render: HindsightText) -> str:
+    return "\n".join(text for turn in turns for text in (turn[:1] if render == "actions" else turn))
 
 
 def with_outcome(hindsight: str, trajectory: Trajectory) -> str:

@@ -10,10 +10,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from methods.agentopsd import AgentOpsd
 from methods.contract import Method, MethodError
+from methods.gigpo import Gigpo
 from methods.grpo import Grpo
 from methods.opd import Opd
+from methods.rlcsd import Rlcsd
+from methods.rlsd import Rlsd
+from methods.sdar import Sdar
 from methods.stepopsd import StepOpsd
+from methods.vineppo import VinePpo
 
 GROUP = "stepcredit.methods"
 
@@ -21,6 +27,12 @@ METHODS: Mapping[str, type[Method]] = {
     "grpo": Grpo,
     "opd": Opd,
     "stepopsd": StepOpsd,
+    "rlsd": Rlsd,
+    "sdar": Sdar,
+    "agentopsd": AgentOpsd,
+    "gigpo": Gigpo,
+    "vineppo": VinePpo,
+    "rlcsd": Rlcsd,
 }
 
 

@@ -1,4 +1,4 @@
-"""StepOPSD's mathematics: token weights, mixing, the per-step budget (arXiv 2605.27140)."""
+"""From gaps to advantages: token weights, mixing, the per-step budget (StepOPSD, arXiv 2605.27140)."""
 
 from __future__ import annotations
 
@@ -57,6 +57,12 @@ def raw_weights(advantage: float, gap_T: Tensor, form: WeightForm) -> Tensor:
     sign = (advantage > 0) - (advantage < 0)
     signed_T = (sign * gap_T.detach()).clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT)
     return 2.0 * signed_T.sigmoid() if form == "sigmoid" else signed_T.exp()
+
+
+def tilt_advantage(advantage: float, gap_T: Tensor, *, clip: float, lambda_mix: float) -> Tensor:
+    """A'_t = A ((1 - lambda) + lambda clip(exp(sign(A) D_t), 1 - clip, 1 + clip)), [T] (RLSD, arXiv 2604.03128)."""
+    weight_T = raw_weights(advantage, gap_T, "exp").clamp(1.0 - clip, 1.0 + clip)
+    return advantage * ((1.0 - lambda_mix) + lambda_mix * weight_T)
 
 
 def equal_step_mean_abs(shaped_T: Tensor, step_T: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from methods.advantages import advantages_of, constant
 from methods.contract import Credit, Group, Method, MethodConfig, Needs, Rescorer, Traits, Trajectory, Weights
 from methods.gaps import Lesson, StudentScoring, score_gaps
-from methods.hindsight import HindsightText, peer_hindsight, with_outcome
+from methods.hindsight import HindsightText, golden_hindsight, peer_hindsight, with_outcome
 from methods.shaping import WeightForm, shape_advantages, weight_diagnostics
 from methods.spans import TargetSpans, target_steps
 
@@ -34,8 +34,9 @@ class StepOpsdConfig(MethodConfig):
     """Give every step the same mean |A'|, within a factor of 2."""
     target: TargetSpans = "action_only"
     """Which tokens of a step are tilted."""
-    hindsight: Literal["peer_traj", "none"] = "peer_traj"
-    """What the teacher is shown; with `none` the gap measures the teacher's staleness alone."""
+    hindsight: Literal["peer_traj", "golden_rollout", "none"] = "peer_traj"
+    """What the teacher is shown: a peer's episode, the benchmark's reference, or nothing; then the gap measures the
+    teacher's staleness alone."""
     hindsight_text: HindsightText = "actions"
     """How the peer's episode is written down (ours)."""
     outcome_line: bool = False
@@ -79,7 +80,8 @@ class StepOpsd(Method):
 
     @property
     def needs(self) -> Needs:
-        return Needs(stale_refresh=self._config.refresh if self._config.teacher == "stale_ref_policy" else None)
+        refresh = self._config.refresh if self._config.teacher == "stale_ref_policy" else None
+        return Needs(stale_refresh=refresh, golden=self._config.hindsight == "golden_rollout")
 
     def lambda_at(self, update: int) -> float:
         """lambda_mix at an update: linear from its initial value at 0 to 0 at `decay_updates`."""
@@ -105,7 +107,9 @@ class StepOpsd(Method):
             return None
         if self._config.hindsight == "none":
             return Lesson(trajectory, None)
-        hint = peer_hindsight(group, index, self._config.hindsight_text)
+        text = self._config.hindsight_text
+        golden = self._config.hindsight == "golden_rollout"
+        hint = golden_hindsight(group, text) if golden else peer_hindsight(group, index, text)
         if hint is None:
             return None
         return Lesson(trajectory, with_outcome(hint, trajectory) if self._config.outcome_line else hint)

@@ -1,0 +1,90 @@
+"""AgentOPSD: turns are weighted by how much each moves a belief in success."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from methods.advantages import advantages_of, constant
+from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory, Weights
+from methods.gaps import peer_lessons, score_gaps
+from methods.hindsight import HindsightText
+
+_LEAST_PRIOR = 1e-3
+
+
+class AgentOpsdConfig(MethodConfig):
+    """Options of AgentOPSD; defaults of arXiv 2608.05987, where not marked (ours)."""
+
+    b: float = Field(0.2, ge=0.0, lt=1.0)
+    """Scale of the turn weight and its clip radius around 1."""
+    lambda_mix: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of the weighted advantage."""
+    gamma: float = Field(0.95, ge=0.0, le=1.0)
+    """How much of the evidence so far each turn keeps."""
+    hindsight_text: HindsightText = "actions"
+    """How the peer's episode is written down (ours)."""
+    eps: float = Field(1e-6, gt=0.0)
+    """Added to the group's standard deviation; verl's value."""
+
+
+class AgentOpsd(Method):
+    """A'_k = A ((1 - lambda) + lambda w_k) for all tokens of turn k (arXiv 2608.05987).
+
+    Evidence e_k = sum_t D_t over the turn; belief B_k = sigmoid(l_0 + c_k), c_k = gamma c_{k-1} + e_k, l_0 the logit of
+    the group's mean reward, clipped to [1e-3, 1 - 1e-3]. q_k = sign(A) (B_k - B_{k-1}), standardised within the
+    trajectory to z_k, with the population's deviation (ours); w_k = clip(1 + b z_k, 1 - b, 1 + b). One turn, or turns
+    that all move the belief equally, have w = 1. D_t as in RLSD; trajectories without hindsight keep A.
+    """
+
+    name: ClassVar[str] = "agentopsd"
+    paper: ClassVar[str] = "AgentOPSD, arXiv 2608.05987"
+    Config: ClassVar[type[MethodConfig]] = AgentOpsdConfig
+    traits: ClassVar[Traits] = Traits(
+        preserves_sign=True, uses_hindsight=True, needs_outcome=True, tilt="b", mixing="lambda_mix"
+    )
+
+    def __init__(self, config: AgentOpsdConfig) -> None:
+        super().__init__(config)
+        self._config = config
+
+    def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
+        advantages = advantages_of(group, eps=self._config.eps)
+        gaps = score_gaps(peer_lessons(group, advantages, self._config.hindsight_text), rescore, teacher=Weights.LIVE)
+        mean = math.fsum(trajectory.reward for trajectory in group.trajectories) / len(group.trajectories)
+        prior = torch.tensor(mean, dtype=torch.float64).clamp(_LEAST_PRIOR, 1.0 - _LEAST_PRIOR).logit()
+        return [
+            self._credit(trajectory, advantage, gap_T, prior)
+            for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
+        ]
+
+    def _credit(self, trajectory: Trajectory, advantage: float, gap_T: Tensor | None, prior: Tensor) -> Credit:
+        if gap_T is None:
+            return Credit(constant(trajectory, advantage), diagnostics={"taught_share": 0.0})
+        lengths = [len(step.response_ids) for step in trajectory.steps]
+        evidence_K = torch.stack([turn_T.sum() for turn_T in gap_T.double().split(lengths)])
+        moved_K = self._moves(evidence_K, prior)
+        z_K = _standardised(moved_K if advantage > 0 else -moved_K)
+        weight_K = (1.0 + self._config.b * z_K).clamp(1.0 - self._config.b, 1.0 + self._config.b)
+        share = self._config.lambda_mix
+        shaped_K = advantage * ((1.0 - share) + share * weight_K)
+        numbers = {"taught_share": 1.0, "belief_moved": float(moved_K.abs().mean())}
+        return Credit(torch.repeat_interleave(shaped_K.float(), torch.tensor(lengths)), diagnostics=numbers)
+
+    def _moves(self, evidence_K: Tensor, prior: Tensor) -> Tensor:
+        """B_k - B_{k-1}."""
+        evidence, belief, moves = torch.zeros_like(prior), prior.sigmoid(), []
+        for turn in evidence_K:
+            evidence = self._config.gamma * evidence + turn
+            before, belief = belief, (prior + evidence).sigmoid()
+            moves.append(belief - before)
+        return torch.stack(moves)
+
+
+def _standardised(values_K: Tensor) -> Tensor:
+    spread = values_K.std(correction=0)
+    return (values_K - values_K.mean()) / spread if spread > 0 else torch.zeros_like(values_K)

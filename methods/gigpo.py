@@ -1,0 +1,77 @@
+"""GiGPO: GRPO, and for each step a second comparison with what peers did in the same state."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from methods.advantages import advantages_of, group_advantages
+from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits
+
+
+class GigpoConfig(MethodConfig):
+    """Options of GiGPO; defaults of arXiv 2505.10978."""
+
+    anchor: Literal["observation", "state"] = "observation"
+    """What two steps must share to be compared: what the agent had just seen, or the environment's state (ours)."""
+    gamma: float = Field(0.95, ge=0.0, le=1.0)
+    """Discount of a step's return-to-go, a turn."""
+    omega: float = Field(1.0, ge=0.0)
+    """Weight of the step advantage; 0 is GRPO."""
+    std: bool = True
+    """Divide by the standard deviation of the group and of the step group."""
+    eps: float = Field(1e-6, gt=0.0)
+    """Added to the standard deviations; verl-agent's value."""
+
+
+class Gigpo(Method):
+    """A'_k = A + omega A_step(k) for all tokens of step k (arXiv 2505.10978, eq. 8).
+
+    Steps of a group with the same anchor, the observation before them, form a step group; A_step is the return-to-go
+    gamma^(K - 1 - k) R, normalised in it as GRPO normalises R in the group. A step whose anchor no other shares gets
+    A_step = 0. All first steps of a group share theirs. Needs no teacher.
+    """
+
+    name: ClassVar[str] = "gigpo"
+    paper: ClassVar[str] = "GiGPO, arXiv 2505.10978"
+    Config: ClassVar[type[MethodConfig]] = GigpoConfig
+    traits: ClassVar[Traits] = Traits(preserves_sign=False, uses_hindsight=False, needs_outcome=False, mixing="omega")
+
+    def __init__(self, config: GigpoConfig) -> None:
+        super().__init__(config)
+        self._config = config
+
+    def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
+        advantages = advantages_of(group, std=self._config.std, eps=self._config.eps)
+        steps, shared = self._step_advantages(group)
+        credits = []
+        for trajectory, advantage, of_steps in zip(group.trajectories, advantages, steps, strict=True):
+            lengths_K = torch.tensor([len(step.response_ids) for step in trajectory.steps], dtype=torch.long)
+            added_K = torch.tensor([self._config.omega * value for value in of_steps], dtype=torch.float32)
+            credits.append(
+                Credit(torch.repeat_interleave(advantage + added_K, lengths_K), diagnostics={"shared_anchors": shared})
+            )
+        return credits
+
+    def _step_advantages(self, group: Group) -> tuple[list[list[float]], float]:
+        """A_step of each trajectory's steps, and the share of steps whose anchor is another step's too."""
+        places: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for index, trajectory in enumerate(group.trajectories):
+            for k, step in enumerate(trajectory.steps):
+                seen = trajectory.steps[k - 1].observation if k else ""
+                places[step.state_key if self._config.anchor == "state" else seen].append((index, k))
+        found = [[0.0] * len(trajectory.steps) for trajectory in group.trajectories]
+        for members in places.values():
+            returns = [self._return_to_go(group, index, k) for index, k in members]
+            values = group_advantages(returns, std=self._config.std, eps=self._config.eps)
+            for (index, k), value in zip(members, values, strict=True):
+                found[index][k] = value
+        total = sum(map(len, found))
+        return found, sum(len(members) for members in places.values() if len(members) > 1) / max(total, 1)
+
+    def _return_to_go(self, group: Group, index: int, k: int) -> float:
+        trajectory = group.trajectories[index]
+        return self._config.gamma ** (len(trajectory.steps) - 1 - k) * trajectory.reward

@@ -1,0 +1,60 @@
+"""SDAR: GRPO, and beside it a distillation loss that is gated by how much better the teacher finds each token."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from methods.advantages import advantages_of, constant
+from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory, Weights
+from methods.gaps import peer_lessons, score_gaps
+from methods.hindsight import HindsightText
+
+
+class SdarConfig(MethodConfig):
+    """Options of SDAR; defaults of arXiv 2605.15155, where not marked (ours)."""
+
+    beta: float = Field(5.0, ge=0.0)
+    """Steepness of the gate."""
+    hindsight_text: HindsightText = "actions"
+    """How the peer's episode is written down (ours)."""
+    eps: float = Field(1e-6, gt=0.0)
+    """Added to the group's standard deviation; verl's value."""
+
+
+class Sdar(Method):
+    """L = L_GRPO + lambda agg(g_t (q_t - s_t)), g_t = stopgrad(sigmoid(beta D_t)) (arXiv 2605.15155).
+
+    The advantage is GRPO's; g_t is the weight of each token in the distillation loss, whose gradient flows through the
+    student's s_t alone; lambda is `objective.distill`. D_t = q_t - s_t with the policy itself in hindsight as teacher.
+    The paper shows its teacher a retrieved skill, ours sees StepOPSD's hindsight (ours). Trajectories without it are
+    not distilled.
+    """
+
+    name: ClassVar[str] = "sdar"
+    paper: ClassVar[str] = "SDAR, arXiv 2605.15155"
+    Config: ClassVar[type[MethodConfig]] = SdarConfig
+    traits: ClassVar[Traits] = Traits(preserves_sign=True, uses_hindsight=True, needs_outcome=True, prefix_only=True)
+
+    def __init__(self, config: SdarConfig) -> None:
+        super().__init__(config)
+        self._config = config
+
+    def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
+        advantages = advantages_of(group, eps=self._config.eps)
+        lessons = peer_lessons(group, advantages, self._config.hindsight_text)
+        gaps = score_gaps(lessons, rescore, teacher=Weights.LIVE)
+        return [
+            self._credit(trajectory, advantage, gap_T)
+            for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
+        ]
+
+    def _credit(self, trajectory: Trajectory, advantage: float, gap_T: Tensor | None) -> Credit:
+        advantage_T = constant(trajectory, advantage)
+        if gap_T is None:
+            return Credit(advantage_T, constant(trajectory, 0.0), {"taught_share": 0.0})
+        gate_T = (self._config.beta * gap_T).sigmoid()
+        numbers = {"taught_share": 1.0, "gap_mean": float(gap_T.mean()), "gate_mean": float(gate_T.mean())}
+        return Credit(advantage_T, gate_T, numbers)

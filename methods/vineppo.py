@@ -1,0 +1,62 @@
+"""VinePPO: a step is worth what it changes in the chances of success, measured by fresh episodes."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from methods.contract import Credit, Group, Method, MethodConfig, MethodError, Needs, Rescorer, Traits, Trajectory
+
+
+class VinePpoConfig(MethodConfig):
+    """Options of VinePPO; defaults of arXiv 2410.01679."""
+
+    continuations: int = Field(9, ge=1)
+    """K: fresh episodes from the state before each step."""
+
+
+class VinePpo(Method):
+    """A_k = V(s_{k+1}) - V(s_k) for all tokens of step k (arXiv 2410.01679, eq. 7, without discount).
+
+    V(s_k) is the mean return of K fresh episodes of the current policy from the state before step k; after the last
+    step it is the episode's own reward. Unbiased and expensive: environments restart exactly, so that every state can
+    be played on. Needs no group and no teacher.
+    """
+
+    name: ClassVar[str] = "vineppo"
+    paper: ClassVar[str] = "VinePPO, arXiv 2410.01679"
+    Config: ClassVar[type[MethodConfig]] = VinePpoConfig
+    traits: ClassVar[Traits] = Traits(preserves_sign=False, uses_hindsight=False, needs_outcome=False)
+
+    def __init__(self, config: VinePpoConfig) -> None:
+        super().__init__(config)
+        self._config = config
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(continuations=self._config.continuations)
+
+    def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
+        return [self._credit(trajectory) for trajectory in group.trajectories]
+
+    def _credit(self, trajectory: Trajectory) -> Credit:
+        values = [*self._values(trajectory), trajectory.reward]
+        gains_K = torch.tensor(values[1:], dtype=torch.float64) - torch.tensor(values[:-1], dtype=torch.float64)
+        lengths_K = torch.tensor([len(step.response_ids) for step in trajectory.steps], dtype=torch.long)
+        numbers = {"value_before": values[0], "gain_abs": float(gains_K.abs().mean())} if len(gains_K) else {}
+        return Credit(torch.repeat_interleave(gains_K.float(), lengths_K), diagnostics=numbers)
+
+    def _values(self, trajectory: Trajectory) -> list[float]:
+        """V of the state before each step."""
+        wanted, found = self._config.continuations, trajectory.continuations
+        counts = None if found is None else {len(returns) for returns in found}
+        if found is None or len(found) != len(trajectory.steps) or counts not in (set(), {wanted}):
+            raise MethodError(
+                f"method {self.name!r} needs {wanted} continuations from each of the {len(trajectory.steps)} steps of "
+                f"trajectory {trajectory.index} of {trajectory.task_id!r} and was given "
+                f"{'none' if found is None else [len(returns) for returns in found]}; see `Needs.continuations`"
+            )
+        return [math.fsum(returns) / wanted for returns in found]
