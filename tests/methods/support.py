@@ -9,10 +9,9 @@ from methods.laws import (
     one_word_group,
     random_group,
 )
-from methods.laws.groups import EVERYTHING, TASK, equal_groups_for, groups_for, random_step
+from methods.laws.groups import EVERYTHING, equal_groups_for, groups_for
 
 __all__ = [
-    "TASK",
     "GapRescorer",
     "HashRescorer",
     "equal_groups",
@@ -22,7 +21,6 @@ __all__ = [
     "make_trajectory",
     "one_word_group",
     "random_group",
-    "random_step",
 ]
 
 groups = groups_for(EVERYTHING)

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from methods.advantages import advantages_of
 from methods.checks import require_valid
 from methods.contract import Credit, Group, Method
 from methods.laws import Law, laws_of
 from methods.registry import METHODS, build, registered
-from tests.methods.support import HashRescorer, groups, one_word_group
+from tests.methods.support import HashRescorer, groups, one_word_group, random_group
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("grpo", {"std": False}),
@@ -21,6 +22,15 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("stepopsd", {"teacher": "live_actor", "student": "rollout_old_log_prob", "outcome_line": True}),
     ("stepopsd", {"target": "clean_step_no_observation", "hindsight_text": "full"}),
     ("stepopsd", {"hindsight": "none", "lambda_mix": 0.5}),
+    ("stepopsd", {"hindsight": "golden_rollout", "target": "answer_only"}),
+    ("stepopsd", {"target": "final_answer_only", "lambda_mix": 1.0}),
+    ("opd", {"teacher": "checkpoint", "checkpoint": "another"}),
+    ("rlsd", {"lambda_mix": 1.0, "clip": 0.99}),
+    ("sdar", {"beta": 100.0, "hindsight_text": "full"}),
+    ("agentopsd", {"lambda_mix": 1.0, "b": 0.9, "gamma": 0.0}),
+    ("gigpo", {"anchor": "state", "std": False, "omega": 3.0}),
+    ("vineppo", {"continuations": 1}),
+    ("rlcsd", {"lambda_mix": 1.0, "hindsight_text": "full"}),
 ]
 CASES = [*((name, {}) for name in registered()), *VARIANTS]
 FEW = settings(max_examples=25, deadline=None)
@@ -39,11 +49,11 @@ def credit_of(method: Method, group: Group, rescore: HashRescorer | None = None,
 
 @pytest.mark.parametrize("name", METHODS)
 @FEW
-@given(group=groups)
-def test_our_methods_ask_the_rescorer_once(name: str, group: Group) -> None:
+@given(outcomes=st.lists(st.sampled_from([(True, 1.0), (False, 0.0)]), min_size=1, max_size=5), seed=st.integers(0, 99))
+def test_our_methods_ask_the_rescorer_once(name: str, outcomes: list[tuple[bool, float]], seed: int) -> None:
     """One call is one pass over the model: two would read each transcript twice."""
-    rescore = HashRescorer()
-    credit_of(build(name, {}), group, rescore)
+    method, rescore = build(name, {}), HashRescorer()
+    credit_of(method, random_group(outcomes, seed, method.needs), rescore)
     assert len(rescore.calls) <= 1
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.cli.app import run
 from methods.contract import MethodError
 from methods.registry import METHODS, build, method_named, registered, resolved_options
 
@@ -112,3 +113,17 @@ def test_a_broken_package_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
     assert build("grpo", {}).name == "grpo"
     with pytest.raises(MethodError, match=r"method 'broken' .* cannot be loaded: No module named 'no_such_module'"):
         build("broken", {})
+
+
+def test_the_list_of_methods_fits_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["methods"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    words = " ".join(out.split())
+    for name, method in METHODS.items():
+        assert f"{name} paper {method.paper} traits " in words
+    assert "tilt=alpha_clip, mixing=lambda_mix, step_budget=budget" in words
+    assert "defaults alpha_clip=0.2, lambda_mix=0.2, decay_updates=50" in words
