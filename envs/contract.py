@@ -118,6 +118,14 @@ class Benchmark(Protocol):
         """A fresh environment for the task."""
         ...
 
+    def solution(self, task_id: str) -> tuple[str, ...]:
+        """Actions of a reference episode, which succeeds.
+
+        Raises:
+            EnvError: no such task, or there is no reference for it.
+        """
+        ...
+
     def prefetch(self, actions: Sequence[str]) -> None:
         """Told which actions are about to be taken, so that costly answers can be looked up together."""
         ...

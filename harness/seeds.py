@@ -21,6 +21,13 @@ def turn_seed(run_seed: int, update: int, task_id: str, trajectory: int, turn: i
     return seed_for("turn", run_seed, update, task_id, trajectory, turn)
 
 
+def continuation_seed(
+    run_seed: int, update: int, step: int, sample: int, task_id: str, trajectory: int, turn: int
+) -> int:
+    """Seed of one sampling request of a fresh episode that goes on from the state before a trajectory's step."""
+    return seed_for("continuation", run_seed, update, task_id, trajectory, step, sample, turn)
+
+
 def uniforms(seeds: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.float64]:
     """One uniform in [0, 1) for each (seed, position): a counter-based generator without state.
 

@@ -18,6 +18,7 @@ from harness.cell import EPISODES, TIMINGS, UPDATES, Cell
 from harness.checkpoint import RunState
 from harness.determinism import Determinism
 from harness.evaluate import Protocol, evaluate
+from harness.given import complete
 from harness.learner import Learner
 from harness.manifest import Manifest, Status
 from harness.objective import penalise_invalid, update_policy
@@ -25,11 +26,12 @@ from harness.parts import Parts, episodes_of, evaluation_updates
 from harness.policy import weights_sha256
 from harness.progress import Report, Reporter
 from harness.record import EpisodeRow, TimingRow, UpdateRow
+from harness.rescore import ModelRescorer
 from harness.rollout import rollout
 from harness.seeds import seed_for
 from harness.spec import RunSpec
 from methods.checks import require_valid
-from methods.contract import Credit, Group, Method, Rescorer
+from methods.contract import Credit, Group, Method
 
 
 def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> None:
@@ -63,10 +65,12 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
     """One update of the policy, and its rows."""
     update, seconds = state.update, _Seconds()
     with seconds.of("rollout_s"):
-        groups = _draw(spec, parts, learner, update)
+        tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
+        groups = _draw(spec, parts, learner, tasks, update)
     with seconds.of("credit_s"):
         learner.refresh_stale(update)
-        rewarded = penalise_invalid(groups, spec.objective.invalid_penalty)
+        given = complete(groups, tasks, parts.method.needs, parts.benchmark, learner, spec, update)
+        rewarded = penalise_invalid(given, spec.objective.invalid_penalty)
         credits = [_credit(parts.method, group, learner.rescorer, update) for group in rewarded]
     with seconds.of("update_s"):
         stats = update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)
@@ -76,18 +80,23 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
     state.timings.append(seconds.row(state.update))
 
 
-def _draw(spec: RunSpec, parts: Parts, learner: Learner, update: int) -> list[Group]:
+def _draw(spec: RunSpec, parts: Parts, learner: Learner, tasks: Sequence[Task], update: int) -> list[Group]:
     """The update's trajectories."""
-    tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
     make, prefetch = parts.benchmark.make, parts.benchmark.prefetch
     return rollout(parts.policy, learner.engine, make, tasks, spec.rollout, spec.seed, update, prefetch=prefetch)
 
 
-def _credit(method: Method, group: Group, rescorer: Rescorer, update: int) -> list[Credit]:
+def _credit(method: Method, group: Group, rescorer: ModelRescorer, update: int) -> list[Credit]:
     """The method's verdict on a group, checked: a wrong one is refused by the method's name, not trained on."""
+    before = rescorer.cut_tokens
     credits = method.credit(group, rescorer, update)
     require_valid(method, group, credits)
-    return credits
+    cut = rescorer.cut_tokens - before
+    return [_noting(credit, "hindsight_cut_tokens", cut / len(credits)) for credit in credits] if cut else credits
+
+
+def _noting(credit: Credit, name: str, value: float) -> Credit:
+    return replace(credit, diagnostics={**credit.diagnostics, name: value})
 
 
 def tasks_of_update(panel: Panel, count: int, run_seed: int, update: int) -> Sequence[Task]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from envs.alfworld.assets import GRAMMAR_VERSION, load_assets
 from envs.alfworld.env import AlfworldEnv
 from envs.alfworld.game import Game
+from envs.alfworld.oracle import solve
 from envs.alfworld.record import GameRecord
 from envs.alfworld.sources import SPLITS, open_source
 from envs.alfworld.subsets import Subset
@@ -73,6 +74,19 @@ class AlfworldBenchmark:
         if task_id not in records:
             raise unknown(f"task of {self.name}/{self.suite}/{split}", task_id, records)
         return records[task_id]
+
+    def solution(self, task_id: str) -> tuple[str, ...]:
+        """The oracle's commands, which see the whole room.
+
+        Raises:
+            EnvError: there is no such game, or the oracle cannot win it.
+        """
+        env = self.make(task_id)
+        env.reset()
+        plan = solve(env.world)
+        if plan is None:
+            raise EnvError(f"{task_id}: the oracle finds no way to the goal, so that there is no reference trajectory")
+        return tuple(plan)
 
     def prefetch(self, actions: Sequence[str]) -> None:
         """The engine needs no preparation."""

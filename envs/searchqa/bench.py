@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from envs.contract import Benchmark
 from envs.searchqa.benchmark import SearchQaBenchmark
-from envs.searchqa.synthetic.questions import solutions_of_test
 
 _ROUNDS = 20
 
 
 def measure() -> dict[str, float]:
     """`turns_per_s`: flawless episodes of every test question, median over rounds; the first round fills the cache."""
-    benchmark, solutions = SearchQaBenchmark("synthetic"), solutions_of_test()
+    benchmark = SearchQaBenchmark("synthetic")
+    solutions = {task.id: benchmark.solution(task.id) for task in benchmark.panel("test").tasks}
     turns = sum(len(actions) for actions in solutions.values())
     _play(benchmark, solutions)
     seconds = []
@@ -26,7 +26,7 @@ def measure() -> dict[str, float]:
     return {"turns": float(turns), "turns_per_s": turns / statistics.median(seconds)}
 
 
-def _play(benchmark: Benchmark, solutions: dict[str, Sequence[str]]) -> None:
+def _play(benchmark: Benchmark, solutions: Mapping[str, Sequence[str]]) -> None:
     for task_id, actions in solutions.items():
         env = benchmark.make(task_id)
         env.reset()

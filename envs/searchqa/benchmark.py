@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from envs.contract import TurnFormat
+from envs.contract import EnvError, TurnFormat
 from envs.naming import unknown
 from envs.panel import Panel, Task
 from envs.searchqa.env import SearchQaEnv, query_of
@@ -17,6 +17,7 @@ from envs.searchqa.questions import Dataset, Question
 from envs.searchqa.retrieval.cached import CachedRetriever
 from envs.searchqa.retrieval.opening import open_retriever
 from envs.searchqa.sources import open_source
+from envs.searchqa.synthetic.questions import solutions
 from envs.searchqa.text import INSTRUCTIONS, INVALID
 
 _REMEMBERED = 100_000
@@ -74,6 +75,20 @@ class SearchQaBenchmark:
             if found is not None:
                 return found
         raise unknown(f"question of {self.name}-{self.suite}", task_id, [])
+
+    def solution(self, task_id: str) -> tuple[str, ...]:
+        """The searches and the answer of a flawless episode; real questions come without.
+
+        Raises:
+            EnvError: there is no such question, or no reference for it.
+        """
+        self.question(task_id)
+        found = solutions().get(task_id)
+        if found is None:
+            raise EnvError(
+                f"{task_id}: {self.name}-{self.suite} has no reference trajectories, only {self.name}-synthetic has"
+            )
+        return tuple(found)
 
     def prefetch(self, actions: Sequence[str]) -> None:
         """Look up the queries among the actions in one batch; the episodes then find them in memory."""

@@ -20,7 +20,7 @@ from envs.searchqa.retrieval.contract import Retriever
 from envs.searchqa.synthetic import synthetic_corpus
 from envs.searchqa.synthetic.expert import Habits, Solver, Turn, solution
 from envs.searchqa.synthetic.phrases import kinds, phrases
-from envs.searchqa.synthetic.questions import endless_drafts, solutions_of_test
+from envs.searchqa.synthetic.questions import endless_drafts, solutions
 from envs.searchqa.synthetic.shapes import Draft, Hop, Subjects, facts_of
 from envs.searchqa.synthetic.world import VERSION, make_world
 from envs.searchqa.text import information
@@ -168,7 +168,7 @@ class SearchCourse:
 
     def measure(self, policy: Policy) -> list[Measurement]:
         benchmark = SearchQaBenchmark("synthetic")
-        hints = {task: "\n".join(actions) for task, actions in solutions_of_test().items()}
+        hints = {task: "\n".join(actions) for task, actions in solutions().items()}
         limits = build_spec(model="tiny", benchmark="searchqa", suite=None, method="grpo", seed=0).rollout
         return measure(policy, benchmark, benchmark.panel("test"), limits, hints)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from envs.searchqa.questions import Dataset, Question
@@ -20,13 +20,21 @@ TRAIN_SIZE = 800
 
 def synthetic_questions() -> tuple[Question, ...]:
     """Splits `train` (NQ and HotpotQA) and `test` (all seven); each text once, no entity asked about in both."""
-    trained = [asked for dataset in Dataset if dataset.trained for asked, _ in _drawn(dataset, "train", TRAIN_SIZE)]
-    return (*trained, *(asked for dataset in Dataset for asked, _ in _drawn(dataset, "test", TEST_SIZE)))
+    return tuple(asked for asked, _ in _all_drawn())
 
 
-def solutions_of_test() -> dict[str, Sequence[str]]:
-    """Question id -> the actions of a flawless episode, for the questions of `test`."""
-    return {asked.id: solution(draft) for dataset in Dataset for asked, draft in _drawn(dataset, "test", TEST_SIZE)}
+@cache
+def solutions() -> Mapping[str, Sequence[str]]:
+    """Question id -> the actions of a flawless episode."""
+    return {asked.id: solution(draft) for asked, draft in _all_drawn()}
+
+
+def _all_drawn() -> Iterator[tuple[Question, Draft]]:
+    for dataset in Dataset:
+        if dataset.trained:
+            yield from _drawn(dataset, "train", TRAIN_SIZE)
+    for dataset in Dataset:
+        yield from _drawn(dataset, "test", TEST_SIZE)
 
 
 def endless_drafts(number: int, rng: random.Random) -> Iterator[Draft]:

@@ -13,7 +13,7 @@ from envs.searchqa.questions import Dataset, Question
 from envs.searchqa.retrieval.bm25 import Bm25Retriever
 from envs.searchqa.synthetic import synthetic_corpus, synthetic_questions
 from envs.searchqa.synthetic.expert import Habits, Solver
-from envs.searchqa.synthetic.questions import endless_drafts, solutions_of_test
+from envs.searchqa.synthetic.questions import endless_drafts, solutions
 from envs.searchqa.synthetic.shapes import Draft
 
 BENCHMARK = SearchQaBenchmark("synthetic")
@@ -49,8 +49,8 @@ def test_the_warm_start_reads_of_other_worlds() -> None:
         assert len(told) < len(other) / 100
 
 
-def test_every_test_question_is_answered_by_its_searches() -> None:
-    for task_id, actions in solutions_of_test().items():
+def test_every_question_is_answered_by_its_searches() -> None:
+    for task_id, actions in solutions().items():
         env = BENCHMARK.make(task_id)
         env.reset()
         results = [env.step(action) for action in actions]
