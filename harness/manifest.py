@@ -66,6 +66,8 @@ class Inputs(BaseModel):
     trained_subsets: list[str] = []
     """The subsets that training tasks come from, where those are not all."""
     policy: PolicyRecord
+    teacher: PolicyRecord | None = None
+    """The other policy that a method learns from."""
 
 
 class Manifest(BaseModel):
@@ -92,6 +94,7 @@ class Manifest(BaseModel):
     threads: int
     determinism: dict[str, Any]
     policy: PolicyRecord
+    teacher: PolicyRecord | None = None
     update0_rollouts_sha256: str | None = None
     final_weights_sha256: str | None = None
     files: dict[str, str] = Field(default_factory=dict)
@@ -125,6 +128,7 @@ class Manifest(BaseModel):
             threads=determinism["threads"],
             determinism=dict(determinism),
             policy=inputs.policy,
+            teacher=inputs.teacher,
         )
 
     @property
@@ -136,6 +140,7 @@ class Manifest(BaseModel):
             subsets=self.subsets,
             trained_subsets=self.trained_subsets,
             policy=self.policy,
+            teacher=self.teacher,
         )
 
     def write(self, folder: Path) -> None:

@@ -13,31 +13,33 @@ from harness.errors import UserError
 from harness.manifest import Inputs, PanelRecord, PolicyRecord
 from harness.policy import Policy, load_policy, weights_sha256
 from harness.spec import EvalSpec, RunSpec
+from harness.teacher import load_teacher
 from methods.contract import Method
 from methods.registry import build
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a run is made of."""
+    """What a run is made of; `teacher` is another policy, for methods that learn from one."""
 
     policy: Policy
     benchmark: Benchmark
     method: Method
     train_panel: Panel
     eval_panel: Panel
+    teacher: Policy | None = None
 
     @property
     def inputs(self) -> Inputs:
         """Identity of the weights and data; to be read before training changes the weights."""
-        return record_inputs(self.policy, self.benchmark, self.train_panel, self.eval_panel)
+        return record_inputs(self.policy, self.benchmark, self.train_panel, self.eval_panel, self.teacher)
 
 
 def assemble(spec: RunSpec, device: str) -> Parts:
     """Load everything that the spec names.
 
     Raises:
-        UserError: unknown or damaged policy, or more tasks an update than the split has.
+        UserError: unknown or damaged policy or teacher, or more tasks an update than the split has.
         EnvError: unknown benchmark, suite or split, or unusable data.
         MethodError: unknown method or option.
     """
@@ -45,9 +47,9 @@ def assemble(spec: RunSpec, device: str) -> Parts:
     train_panel = benchmark.panel(spec.train_split)
     _require_tasks(spec, len(train_panel.tasks))
     method = build(spec.method, spec.method_options)
-    return Parts(
-        load_policy(spec.model, benchmark, device), benchmark, method, train_panel, eval_panel(spec, benchmark)
-    )
+    policy, wanted = load_policy(spec.model, benchmark, device), method.needs.checkpoint
+    teacher = None if wanted is None else load_teacher(wanted, policy, benchmark, device)
+    return Parts(policy, benchmark, method, train_panel, eval_panel(spec, benchmark), teacher)
 
 
 def eval_panel(spec: RunSpec, benchmark: Benchmark) -> Panel:
@@ -80,40 +82,58 @@ def sub_panel(panel: Panel, size: int | None, seed: int, *, per_subset: int | No
     return panel.prefix(size, seed)
 
 
-def record_inputs(policy: Policy, benchmark: Benchmark, train_panel: Panel, eval_panel: Panel) -> Inputs:
+def record_inputs(
+    policy: Policy, benchmark: Benchmark, train_panel: Panel, eval_panel: Panel, teacher: Policy | None = None
+) -> Inputs:
     """Identity of weights and data as they are now."""
     return Inputs(
         data=dict(benchmark.provenance()),
         panels={"train": PanelRecord.of(train_panel), "eval": PanelRecord.of(eval_panel)},
         subsets=list(benchmark.subsets),
         trained_subsets=list(trained) if (trained := benchmark.trained_subsets) != benchmark.subsets else [],
-        policy=PolicyRecord(
-            preset=policy.preset,
-            parameters=policy.parameters,
-            weights_sha256=weights_sha256(policy.model),
-            provenance=policy.provenance,
-        ),
+        policy=_policy_record(policy),
+        teacher=None if teacher is None else _policy_record(teacher),
+    )
+
+
+def _policy_record(policy: Policy) -> PolicyRecord:
+    return PolicyRecord(
+        preset=policy.preset,
+        parameters=policy.parameters,
+        weights_sha256=weights_sha256(policy.model),
+        provenance=policy.provenance,
     )
 
 
 def inputs_of(spec: RunSpec) -> Inputs:
-    """The weights and data that the spec starts from now; the same for all methods and seeds.
+    """The weights and data that the spec starts from now; the same for all seeds, and for all methods but a teacher.
 
     Raises:
         UserError: unknown or damaged policy, a split shorter than asked for.
         EnvError: unknown benchmark, suite or split, or unusable data.
     """
     options = json.dumps(spec.env_options, sort_keys=True)
-    inputs = _inputs(spec.model, spec.benchmark, spec.suite, options, spec.train_split, spec.evaluation)
+    teacher = build(spec.method, spec.method_options).needs.checkpoint
+    inputs = _inputs(spec.model, spec.benchmark, spec.suite, options, spec.train_split, spec.evaluation, teacher)
     _require_tasks(spec, inputs.panels["train"].size)
     return inputs
 
 
 @lru_cache(maxsize=8)
-def _inputs(model: str, benchmark: str, suite: str, options: str, train_split: str, evaluation: EvalSpec) -> Inputs:
+def _inputs(
+    model: str,
+    benchmark: str,
+    suite: str,
+    options: str,
+    train_split: str,
+    evaluation: EvalSpec,
+    teacher_name: str | None,
+) -> Inputs:
     spec = RunSpec(model=model, benchmark=benchmark, suite=suite, train_split=train_split, evaluation=evaluation)
     tasks = load_benchmark(benchmark, suite, json.loads(options))
-    return record_inputs(load_policy(model, tasks), tasks, tasks.panel(train_split), eval_panel(spec, tasks))
+    policy = load_policy(model, tasks)
+    teacher = None if teacher_name is None else load_teacher(teacher_name, policy, tasks, "cpu")
+    return record_inputs(policy, tasks, tasks.panel(train_split), eval_panel(spec, tasks), teacher)
 
 
 def _require_tasks(spec: RunSpec, available: int) -> None:

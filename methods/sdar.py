@@ -18,6 +18,8 @@ class SdarConfig(MethodConfig):
 
     beta: float = Field(5.0, ge=0.0)
     """Steepness of the gate."""
+    lambda_distill: float = Field(0.01, ge=0.0)
+    """Weight of the distillation loss beside GRPO's, as in the authors' scripts; 0 is GRPO."""
     hindsight_text: HindsightText = "actions"
     """How the peer's episode is written down (ours)."""
     eps: float = Field(1e-6, gt=0.0)
@@ -27,10 +29,10 @@ class SdarConfig(MethodConfig):
 class Sdar(Method):
     """L = L_GRPO + lambda agg(g_t (q_t - s_t)), g_t = stopgrad(sigmoid(beta D_t)) (arXiv 2605.15155).
 
-    The advantage is GRPO's; g_t is the weight of each token in the distillation loss, whose gradient flows through the
-    student's s_t alone; lambda is `objective.distill`. D_t = q_t - s_t with the policy itself in hindsight as teacher.
-    The paper shows its teacher a retrieved skill, ours sees StepOPSD's hindsight (ours). Trajectories without it are
-    not distilled.
+    The advantage is GRPO's; lambda g_t is the weight of each token in the distillation loss, whose gradient flows
+    through the student's s_t alone (`objective.distill` is a further factor, 1). D_t = q_t - s_t with the policy itself
+    in hindsight as teacher. The paper shows its teacher a retrieved skill, ours sees StepOPSD's hindsight (ours).
+    Trajectories without it are not distilled.
     """
 
     name: ClassVar[str] = "sdar"
@@ -57,4 +59,4 @@ class Sdar(Method):
             return Credit(advantage_T, constant(trajectory, 0.0), {"taught_share": 0.0})
         gate_T = (self._config.beta * gap_T).sigmoid()
         numbers = {"taught_share": 1.0, "gap_mean": float(gap_T.mean()), "gate_mean": float(gate_T.mean())}
-        return Credit(advantage_T, gate_T, numbers)
+        return Credit(advantage_T, self._config.lambda_distill * gate_T, numbers)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from harness.cli import capability, extend, fetch, inspect, serve, study, work
+from harness.cli import capability, extend, fetch, inspect, recipe, serve, study, work
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -42,6 +42,7 @@ app.command()(work.warmstart)
 app.command()(inspect.runs)
 app.command()(extend.methods)
 app.command()(extend.new_method)
+app.add_typer(recipe.recipe)
 app.command()(inspect.panel)
 app.command()(inspect.doctor)
 

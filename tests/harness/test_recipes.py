@@ -88,12 +88,12 @@ GOLDEN: dict[str, dict[str, Any]] = {
     },
     "sdar-alfworld": {
         "method_options.beta": 5.0,
-        "objective.distill": 0.01,
+        "method_options.lambda_distill": 0.01,
         "rollout.tasks": 16,
         "rollout.group": 8,
         "objective.kl": 0.01,
     },
-    "sdar-searchqa": {"objective.distill": 0.01, "rollout.tasks": 128, "rollout.group": 8, "updates": 150},
+    "sdar-searchqa": {"method_options.lambda_distill": 0.01, "rollout.tasks": 128, "rollout.group": 8, "updates": 150},
     "stepopsd-alfworld": {
         "rollout.tasks": 16,
         "rollout.group": 8,
