@@ -18,6 +18,7 @@ from envs import load_benchmark
 from envs.contract import Benchmark
 from envs.panel import Task
 from harness import files
+from harness.bench_credit import measure_rescoring, measure_updates
 from harness.cli.display import print_table
 from harness.determinism import switch_on
 from harness.engine import TransformersEngine
@@ -194,7 +195,9 @@ def main(out: Path | None) -> None:
     """Measure with the tiny policy on mini games, one thread; print a table and optionally write JSON."""
     switch_on(1, "cpu")
     benchmark = load_benchmark("alfworld", "mini")
-    numbers = measure_rollout(load_policy("tiny", benchmark), benchmark, "train", RolloutSpec(tasks=8))
+    policy = load_policy("tiny", benchmark)
+    numbers = measure_rollout(policy, benchmark, "train", RolloutSpec(tasks=8))
+    numbers |= measure_rescoring(policy, benchmark) | measure_updates()
     print_table([{"measure": name, "value": f"{value:.4g}"} for name, value in numbers.items()], as_json=False)
     if out is not None:
         files.write_json(out, numbers)
