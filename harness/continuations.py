@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
+import numpy as np
+
 from envs.contract import Benchmark
 from envs.panel import Task
 from harness.episode import Episode, SeedOf, open_episodes
@@ -26,11 +28,17 @@ _Place = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Continuations:
-    """How many fresh episodes go on from each state, and what their draws are named after."""
+    """How many fresh episodes go on from each state, and what their draws are named after.
+
+    Attributes:
+        invalid_penalty: taken from a return for each invalid action of the episode, its past included, in groups that
+            have a success: returns are in the unit of the rewards that methods see.
+    """
 
     count: int
     run_seed: int
     update: int
+    invalid_penalty: float = 0.0
 
 
 def with_continuations(
@@ -50,14 +58,15 @@ def with_continuations(
     live at a time.
 
     Raises:
-        UserError: an environment answers a recorded action differently now.
+        UserError: an environment does not show or answer now what was recorded.
     """
     returns: dict[_Place, tuple[float, ...]] = {}
+    penalties = [wanted.invalid_penalty * any(t.success for t in group.trajectories) for group in groups]
     branches = _branches(policy, benchmark, tasks, groups, spec, wanted)
     for part in _parts(branches, max(1, _AT_A_TIME // wanted.count)):
         play(policy, engine, [episode for _, episodes in part for episode in episodes], spec, benchmark.prefetch)
         for place, episodes in part:
-            returns[place] = tuple(episode.finished().reward for episode in episodes)
+            returns[place] = tuple(_return(episode.finished(), penalties[place[0]]) for episode in episodes)
     return [
         replace(
             group,
@@ -83,23 +92,32 @@ def _branches(
         seed_of = partial(turn_seed, wanted.run_seed, wanted.update)
         bases = open_episodes(task, benchmark.make, policy.transcript, spec, seed_of)
         for i, trajectory in enumerate(group.trajectories):
+            base = bases[i]
             for k, step in enumerate(trajectory.steps):
+                if not np.array_equal(base.prompt, step.prompt_ids):
+                    raise _changed(trajectory, f"before step {k} it shows something else than it did")
                 if k or not i:
-                    yield (g, i, k), [bases[i].branch(_seeds(wanted, k, sample)) for sample in range(wanted.count)]
-                _require_same(trajectory, k, bases[i].replay(step))
+                    yield (g, i, k), [base.branch(_seeds(wanted, k, sample)) for sample in range(wanted.count)]
+                answer = base.replay(step)
+                if answer != step.observation:
+                    raise _changed(trajectory, f"step {k} is answered with {answer!r}, not with {step.observation!r}")
+            if base.stop is not trajectory.stop:
+                raise _changed(trajectory, f"it ends with {base.stop}, not with {trajectory.stop}")
+
+
+def _return(trajectory: Trajectory, penalty: float) -> float:
+    return trajectory.reward - penalty * sum(not step.valid for step in trajectory.steps)
 
 
 def _seeds(wanted: Continuations, step: int, sample: int) -> SeedOf:
     return partial(continuation_seed, wanted.run_seed, wanted.update, step, sample)
 
 
-def _require_same(trajectory: Trajectory, k: int, answer: str) -> None:
-    recorded = trajectory.steps[k].observation
-    if answer != recorded:
-        raise UserError(
-            f"{trajectory.task_id!r}: step {k} of trajectory {trajectory.index} is answered with {answer!r} "
-            f"and was answered with {recorded!r} before; continuations need an environment that repeats itself"
-        )
+def _changed(trajectory: Trajectory, how: str) -> UserError:
+    return UserError(
+        f"trajectory {trajectory.index} of {trajectory.task_id!r} was played again and {how}; continuations need an "
+        "environment that repeats itself, so choose a method without them, or mend the environment"
+    )
 
 
 def _parts(branches: Iterator[tuple[_Place, list[Episode]]], size: int) -> Iterator[list[tuple[_Place, list[Episode]]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from envs.contract import Benchmark
+from envs.contract import Benchmark, EnvFailure
 from envs.panel import Task
 from harness.continuations import Continuations, with_continuations
 from harness.errors import UserError
@@ -27,13 +27,13 @@ def complete(
 
     Raises:
         EnvError: the benchmark has no reference trajectory for a task.
-        UserError: one does not succeed, or an environment does not repeat itself.
+        UserError: one does not succeed, or an environment breaks or does not repeat itself.
     """
     completed = list(groups)
     if needs.golden:
         completed = [replace(group, golden=golden_turns(benchmark, group.task_id)) for group in completed]
     if needs.continuations:
-        wanted = Continuations(needs.continuations, spec.seed, update)
+        wanted = Continuations(needs.continuations, spec.seed, update, spec.objective.invalid_penalty)
         policy, engine = learner.policy, learner.engine
         completed = with_continuations(policy, engine, benchmark, tasks, completed, spec.rollout, wanted)
     return completed
@@ -44,15 +44,24 @@ def golden_turns(benchmark: Benchmark, task_id: str) -> tuple[GoldenTurn, ...]:
 
     Raises:
         EnvError: it has none for the task.
-        UserError: they do not succeed.
+        UserError: they do not succeed, or the environment breaks.
     """
     actions, env = benchmark.solution(task_id), benchmark.make(task_id)
-    env.reset()
     turns, success = [], False
-    for action in actions:
-        result = env.step(action)
-        turns.append(GoldenTurn(action, result.observation.text))
-        success = result.success
+    try:
+        env.reset()
+        for action in actions:
+            result = env.step(action)
+            turns.append(GoldenTurn(action, result.observation.text))
+            success = result.success
+    except EnvFailure as failure:
+        raise UserError(
+            f"the environment broke in step {len(turns)} of the reference trajectory of {task_id!r}: {failure}; "
+            "run the same command again to resume"
+        ) from failure
     if not success:
-        raise UserError(f"the reference trajectory of {task_id!r} does not succeed: {'; '.join(actions)}")
+        raise UserError(
+            f"the reference trajectory of {task_id!r} does not succeed: {'; '.join(actions)}; choose method options "
+            "that need none, or other settings of the benchmark"
+        )
     return tuple(turns)

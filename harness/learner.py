@@ -21,20 +21,22 @@ from harness.spec import RunSpec
 class Learner:
     """The objects of one run whose state training changes.
 
-    Each of `stale`, `reference` and a teacher of another checkpoint is one more copy of the weights in memory:
-    parameters x bytes of their type, 3 MB for `tiny`, 6 GB for `qwen2.5-3b` in bfloat16.
+    Each of `stale`, `reference` and `teacher` is one more copy of weights in memory, parameters x bytes of their type:
+    3 MB for `tiny`, 6 GB for `qwen2.5-3b` in bfloat16. `extra_bytes` is their sum.
 
     Attributes:
         policy: the live policy.
         stale: an earlier copy of it, for methods whose teacher lags; None for the others.
         stale_refresh: updates between its refreshes; None with `stale`.
         reference: the policy the run started from; None where the objective has no KL term.
+        teacher: another policy, frozen; None for methods without one.
     """
 
     policy: Policy
     stale: PreTrainedModel | None
     stale_refresh: int | None
     reference: PreTrainedModel | None
+    teacher: PreTrainedModel | None
     optimizer: AdamW
     engine: Engine
     rescorer: ModelRescorer
@@ -58,10 +60,17 @@ class Learner:
             stale=stale,
             stale_refresh=refresh,
             reference=_frozen_copy(policy.model) if spec.objective.kl > 0 else None,
+            teacher=teacher,
             optimizer=optimizer,
             engine=TransformersEngine(policy.model),
             rescorer=ModelRescorer(policy, stale, spec.optim.token_budget, spec.rollout.temperature, teacher),
         )
+
+    @property
+    def extra_bytes(self) -> int:
+        """Memory of the weights that are kept beside the live policy's."""
+        kept = [model for model in (self.stale, self.reference, self.teacher) if model is not None]
+        return sum(weight.nbytes for model in kept for weight in model.parameters())
 
     def refresh_stale(self, update: int) -> None:
         """Copy the live weights into the stale policy, if it is time."""

@@ -16,6 +16,7 @@ from envs.panel import Panel
 from harness import files
 from harness.errors import UserError
 from harness.spec import RunSpec
+from methods.recorded import Recorded
 
 NAME = "manifest.json"
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "pydantic", "alfworld", "textworld")
@@ -55,25 +56,26 @@ class PolicyRecord(BaseModel):
     provenance: str
 
 
-class Inputs(BaseModel):
+class Inputs(Recorded):
     """What a run starts from, besides its spec: two runs with equal specs and inputs give equal bits."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER = frozenset({"teacher"})
 
     data: dict[str, str]
     panels: dict[str, PanelRecord]
     subsets: list[str]
-    trained_subsets: list[str] = []
+    trained_subsets: list[str] = Field(default_factory=list)
     """The subsets that training tasks come from, where those are not all."""
     policy: PolicyRecord
     teacher: PolicyRecord | None = None
     """The other policy that a method learns from."""
 
 
-class Manifest(BaseModel):
+class Manifest(Recorded):
     """The manifest of one run, as `manifest.json` holds it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
+    LATER = frozenset({"teacher"})
 
     schema_version: int = Field(1, alias="schema")
     cell: str
@@ -88,7 +90,7 @@ class Manifest(BaseModel):
     data: dict[str, str]
     panels: dict[str, PanelRecord]
     subsets: list[str]
-    trained_subsets: list[str] = []
+    trained_subsets: list[str] = Field(default_factory=list)
     grammar: str | None
     device: str
     threads: int

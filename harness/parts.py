@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from envs import load_benchmark
-from envs.contract import Benchmark
+from envs.contract import Benchmark, EnvError
 from envs.panel import Panel
 from harness.errors import UserError
 from harness.manifest import Inputs, PanelRecord, PolicyRecord
@@ -40,13 +40,15 @@ def assemble(spec: RunSpec, device: str) -> Parts:
 
     Raises:
         UserError: unknown or damaged policy or teacher, or more tasks an update than the split has.
-        EnvError: unknown benchmark, suite or split, or unusable data.
+        EnvError: unknown benchmark, suite or split, unusable data, or no reference trajectories for a method that
+            needs them.
         MethodError: unknown method or option.
     """
     benchmark = load_benchmark(spec.benchmark, spec.suite, spec.env_options)
     train_panel = benchmark.panel(spec.train_split)
     _require_tasks(spec, len(train_panel.tasks))
     method = build(spec.method, spec.method_options)
+    _require_references(method, benchmark, train_panel)
     policy, wanted = load_policy(spec.model, benchmark, device), method.needs.checkpoint
     teacher = None if wanted is None else load_teacher(wanted, policy, benchmark, device)
     return Parts(policy, benchmark, method, train_panel, eval_panel(spec, benchmark), teacher)
@@ -134,6 +136,18 @@ def _inputs(
     policy = load_policy(model, tasks)
     teacher = None if teacher_name is None else load_teacher(teacher_name, policy, tasks, "cpu")
     return record_inputs(policy, tasks, tasks.panel(train_split), eval_panel(spec, tasks), teacher)
+
+
+def _require_references(method: Method, benchmark: Benchmark, panel: Panel) -> None:
+    """Before anything is drawn; the first task stands for all."""
+    if method.needs.golden:
+        try:
+            benchmark.solution(panel.tasks[0].id)
+        except EnvError as error:
+            raise EnvError(
+                f"method {method.name!r} with these options (hindsight 'golden_rollout') needs reference trajectories: "
+                f"{error}; change the option or the suite"
+            ) from error
 
 
 def _require_tasks(spec: RunSpec, available: int) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from envs import load_benchmark
 from envs.contract import Benchmark
 from harness import checkpoint, manifest
 from harness.errors import UserError
+from harness.manifest import Manifest
 from harness.policy import Policy, load_directory, load_policy
 from harness.presets import PRESETS
 
@@ -22,9 +25,11 @@ def load_teacher(name: str, student: Policy, benchmark: Benchmark, device: str) 
 
     Raises:
         UserError: there is no such policy, it is damaged, or its vocabulary is another one.
+        EnvError: a run's benchmark cannot be opened.
     """
     teacher = _found(name, benchmark)
     _require_same_vocabulary(teacher, student, name)
+    _require_same_ids(teacher, student, name)
     teacher.model.to(device).eval()  # type: ignore[arg-type]
     teacher.model.requires_grad_(False)
     return teacher
@@ -42,14 +47,20 @@ def _found(name: str, benchmark: Benchmark) -> Policy:
             f"the teacher {name!r} is neither a preset ({', '.join(PRESETS)}) nor the folder of a run or a policy; "
             "set method_options.checkpoint to one of these"
         )
-    policy = load_policy(run.spec.model, benchmark)
-    _, weights = checkpoint.load(checkpoint.find(folder), run.spec_sha256)
+    return _trained(run, folder)
+
+
+def _trained(run: Manifest, folder: Path) -> Policy:
+    """The policy of a run as it is in the last checkpoint, on whichever benchmark it was trained."""
+    spec = run.spec
+    policy = load_policy(spec.model, load_benchmark(spec.benchmark, spec.suite, spec.env_options))
+    state, weights = checkpoint.load(checkpoint.find(folder), run.spec_sha256)
     policy.model.load_state_dict(weights.model)
-    return policy
+    return replace(policy, provenance=f"run {run.cell} of spec {run.spec_sha256}, update {state.update}")
 
 
 def _require_same_vocabulary(teacher: Policy, student: Policy, name: str) -> None:
-    """Token ids must mean the same to both; padding of the output matrices may differ."""
+    """Token ids must mean the same to both, added tokens too."""
     theirs, ours = (
         {number: token for token, number in policy.tokenizer.get_vocab().items()} for policy in (teacher, student)
     )
@@ -59,4 +70,14 @@ def _require_same_vocabulary(teacher: Policy, student: Policy, name: str) -> Non
             f"the teacher {name!r} has another vocabulary than {student.preset!r}: token {first} is "
             f"{theirs.get(first)!r}, not {ours.get(first)!r} ({len(theirs)} tokens, not {len(ours)}); choose one that "
             "shares the student's tokenizer"
+        )
+
+
+def _require_same_ids(teacher: Policy, student: Policy, name: str) -> None:
+    """Whatever the student may draw the teacher must score; the padding of its output matrix may be longer."""
+    theirs, ours = (policy.model.get_output_embeddings().weight.shape[0] for policy in (teacher, student))
+    if theirs < ours:
+        raise UserError(
+            f"the teacher {name!r} scores {theirs} token ids and {student.preset!r} draws from {ours}: token {theirs} "
+            "is the first that it lacks; choose a teacher whose output is at least as large"
         )
