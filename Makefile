@@ -16,13 +16,14 @@ STEPCREDIT := $(BIN)/stepcredit
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint types paper demo bench
+.PHONY: help setup reproduce test lint types paper demo bench methods
 
 help:
 	@echo 'make reproduce  train $(METHODS) on $(BENCHMARK) with $(MODEL), seeds $(SEEDS), then the paper'
 	@echo 'make test       lint, types and tests'
 	@echo 'make demo       the whole chain on toy sizes, a few minutes'
 	@echo 'make paper      tables, figures and PDF from the results in OUT=$(OUT)'
+	@echo 'make methods    every registered method for 40 updates from one seed, half an hour, and one plot of them all'
 	@echo 'make bench      engine beside stock TextWorld, BM25 beside Lucene, server under load, rollouts beside generate()'
 	@echo 'make lint       ruff'
 	@echo 'make setup      the environment alone, in $(VENV)'
@@ -53,6 +54,14 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+SHORT := --benchmark $(BENCHMARK) --model $(MODEL) --seed 0 --set updates=40 --set evaluation.every=10 --out results/methods-again $(if $(JOBS),--jobs $(JOBS))
+EVERY := grpo opd stepopsd rlsd sdar agentopsd gigpo rlcsd
+
+methods: setup
+	$(STEPCREDIT) train $(addprefix --method ,$(EVERY)) $(SHORT)
+	$(STEPCREDIT) train --method vineppo --set method_options.continuations=2 $(SHORT)
+	$(STEPCREDIT) paper results/methods-again
 
 paper: setup
 	$(STEPCREDIT) paper $(OUT)

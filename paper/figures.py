@@ -33,14 +33,18 @@ from paper.statistics import Estimate
 from paper.tables import BEFORE, NAMES, display_name
 
 # Paul Tol's bright scheme, safe for colour blindness; markers and dashes say the same in grey print.
-COLOURS = ("#4477AA", "#EE6677", "#228833", "#AA3377", "#66CCEE", "#CCBB44")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+COLOURS = (
+    *("#4477AA", "#EE6677", "#228833", "#AA3377", "#66CCEE", "#CCBB44"),
+    *("#EE7733", "#222222", "#8C564B", "#999999", "#44AA99", "#332288"),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "p", "h", "<", ">")
 DASHES = ("-", (0, (5, 1.5)), (0, (6, 1.2, 1.2, 1.2)), (0, (1.5, 1)))
 GREY = "#8A8A8A"
 INK = "#2B2B2B"
 WIDTH = 6.9
 WINDOW = 5
 MOST_METHODS_WITH_DOTS = 4
+MOST_CURVES_WITH_FULL_BANDS = 4
 
 DIAGNOSTICS = {
     "entropy": "Entropy (nats a token)",
@@ -91,9 +95,10 @@ def learning_curves(study: Study) -> Figure:
     """Held-out success (with the tasks' interval for a single seed) and training success over updates."""
     figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
+    crowd = len(study.methods)
     for method, index in _style_numbers(study).items():
-        _curve(left, evaluation_curve(study, method), index, display_name(method), marker=True)
-        _curve(right, training_curve(study, method, WINDOW), index, display_name(method))
+        _curve(left, evaluation_curve(study, method), index, display_name(method), crowd, marker=True)
+        _curve(right, training_curve(study, method, WINDOW), index, display_name(method), crowd)
     left.set_title(f"Held-out panel ({study.manifest.panels.eval.size} tasks)")
     spec = study.manifest.spec
     right.set_title(f"Training ({spec.rollout.tasks * spec.rollout.group} trajectories an update)")
@@ -161,7 +166,14 @@ def diagnostics(study: Study) -> Figure:
     for axes, (name, title) in zip(grid.flat, DIAGNOSTICS.items(), strict=True):
         scale = 100.0 if name in SHARES else 1.0
         for method, index in _style_numbers(study).items():
-            _curve(axes, diagnostic_curve(study, method, name, WINDOW), index, display_name(method), scale=scale)
+            _curve(
+                axes,
+                diagnostic_curve(study, method, name, WINDOW),
+                index,
+                display_name(method),
+                len(study.methods),
+                scale=scale,
+            )
         axes.set_title(title)
         top = axes.get_ylim()[1]
         axes.set_ylim(0, min(100, top) if name in SHARES else top)
@@ -222,7 +234,14 @@ def _saved(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
 
 
 def _curve(
-    axes: Axes, points: Sequence[Point], index: int, label: str, *, marker: bool = False, scale: float = 100.0
+    axes: Axes,
+    points: Sequence[Point],
+    index: int,
+    label: str,
+    crowd: int,
+    *,
+    marker: bool = False,
+    scale: float = 100.0,
 ) -> None:
     x = [point.update for point in points]
     style = DASHES[index % len(DASHES)]
@@ -241,9 +260,10 @@ def _curve(
     lows = [scale * low for _, low, _ in bounds]
     highs = [scale * high for _, _, high in bounds if high is not None]
     band = [update for update, _, _ in bounds]
-    axes.fill_between(band, lows, highs, color=_colour(index), alpha=0.10, linewidth=0)
+    strength = 1.0 if crowd <= MOST_CURVES_WITH_FULL_BANDS else 0.3
+    axes.fill_between(band, lows, highs, color=_colour(index), alpha=0.10 * strength, linewidth=0)
     for edge in (lows, highs):
-        axes.plot(band, edge, color=_colour(index), linewidth=0.5, alpha=0.45)
+        axes.plot(band, edge, color=_colour(index), linewidth=0.5, alpha=0.45 * strength)
 
 
 def _bars(

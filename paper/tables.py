@@ -23,7 +23,17 @@ from paper.aggregates import (
 from paper.results import Run, Study
 from paper.statistics import Estimate, Interval
 
-NAMES = {"grpo": "GRPO", "opd": "OPD", "stepopsd": "StepOPSD"}
+NAMES = {
+    "grpo": "GRPO",
+    "opd": "OPD",
+    "stepopsd": "StepOPSD",
+    "rlsd": "RLSD",
+    "sdar": "SDAR",
+    "agentopsd": "AgentOPSD",
+    "gigpo": "GiGPO",
+    "vineppo": "VinePPO",
+    "rlcsd": "RLCSD",
+}
 BEFORE = "Before training"
 INTERVAL_NOTES = {
     Interval.T_SEEDS: "± is a 95% Student-t interval over seeds: training noise on this panel, not choice of tasks.",
