@@ -1,105 +1,134 @@
-"""What methods are given beyond the rollouts: reference trajectories that succeed, fresh episodes from every state."""
+"""What methods are given beyond the rollouts: references that succeed, nothing unasked for, the same on resuming."""
 
-from dataclasses import replace
+import json
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envs import load_benchmark
-from envs.contract import Benchmark, EnvError
-from harness.continuations import Continuations, with_continuations
+from envs.contract import EnvError, EnvFailure
+from harness import determinism, files
+from harness.cell import UPDATES, Cell
 from harness.engine import TransformersEngine
 from harness.errors import UserError
-from harness.given import golden_turns
-from harness.policy import load_policy
+from harness.given import complete, golden_turns
+from harness.learner import Learner
+from harness.parts import assemble
+from harness.record import UpdateRow, read_rows
 from harness.rollout import rollout
-from harness.seeds import continuation_seed, turn_seed
-from harness.spec import RolloutSpec
-from methods.contract import Group
+from harness.spec import RunSpec
+from harness.train import train
+from methods.contract import Group, Needs
+from tests.harness.cells import run_here, small_spec
 
 ALFWORLD = load_benchmark("alfworld", "mini")
-POLICY = load_policy("tiny", ALFWORLD)
-TASKS = ALFWORLD.panel("train").tasks[::70][:3]
-SPEC = RolloutSpec(group=2, max_turns=12)
-GREEDY = SPEC.model_copy(update={"temperature": 0.0})
-
-
-def groups_of(spec: RolloutSpec) -> list[Group]:
-    return rollout(POLICY, TransformersEngine(POLICY.model), ALFWORLD.make, TASKS, spec, 0, 0)
-
-
-def continued(
-    groups: list[Group], spec: RolloutSpec, count: int = 2, update: int = 0, benchmark: Benchmark = ALFWORLD
-) -> list[Group]:
-    engine, wanted = TransformersEngine(POLICY.model), Continuations(count, 0, update)
-    return with_continuations(POLICY, engine, benchmark, TASKS[: len(groups)], groups, spec, wanted)
-
-
-def returns(groups: list[Group]) -> list[object]:
-    return [trajectory.continuations for group in groups for trajectory in group.trajectories]
+TASKS = ALFWORLD.panel("train").tasks[::700][:2]
+SHORT = ("updates=2", "rollout.tasks=1", "rollout.group=4", "rollout.max_turns=9", "evaluation.size=1")
+GOLDEN = small_spec(*SHORT, "method_options.hindsight=golden_rollout", "optim.lr=0.01")
+VINE = small_spec(
+    *SHORT,
+    "rollout.group=2",
+    "rollout.max_turns=6",
+    "method_options.continuations=1",
+    "optim.lr=0.01",
+    method="vineppo",
+)
 
 
 @pytest.mark.parametrize(("name", "suite", "split"), [("alfworld", "mini", "train"), ("searchqa", "synthetic", "test")])
-def test_reference_trajectories_succeed_and_show_what_was_seen(name: str, suite: str, split: str) -> None:
+def test_reference_trajectories_show_what_the_environment_answers(name: str, suite: str, split: str) -> None:
     benchmark = load_benchmark(name, suite)
-    for task in benchmark.panel(split).tasks[::40]:
+    for task in benchmark.panel(split).tasks[::100]:
         turns = golden_turns(benchmark, task.id)
         env = benchmark.make(task.id)
         env.reset()
         results = [env.step(turn.action_text) for turn in turns]
         assert [turn.observation for turn in turns] == [result.observation.text for result in results]
-        assert results[-1].success
-        assert all(result.valid for result in results)
+        assert [result.success for result in results] == [False] * (len(turns) - 1) + [True]
 
 
 def test_a_reference_that_does_not_succeed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    benchmark = load_benchmark("alfworld", "mini")
-    monkeypatch.setattr(benchmark, "solution", lambda task_id: ("look", "inventory"))
+    monkeypatch.setattr(ALFWORLD, "solution", lambda task_id: ("look", "inventory"))
     with pytest.raises(UserError, match=r"the reference trajectory of 'mini/.* does not succeed: look; inventory"):
-        golden_turns(benchmark, TASKS[0].id)
+        golden_turns(ALFWORLD, TASKS[0].id)
 
 
-def test_an_unknown_task_has_no_reference() -> None:
-    with pytest.raises(EnvError):
-        load_benchmark("searchqa", "synthetic").solution("synthetic/test/nq/9999")
+def test_an_environment_that_breaks_in_a_reference_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(env: object, action: str) -> None:
+        raise EnvFailure("the server is gone")
+
+    monkeypatch.setattr("envs.alfworld.env.AlfworldEnv.step", broken)
+    with pytest.raises(UserError, match=r"broke in step 0 of the reference trajectory of .*: the server is gone"):
+        golden_turns(ALFWORLD, TASKS[0].id)
 
 
-def test_greedy_episodes_go_on_as_the_trajectory_did() -> None:
-    """From each of its states, a greedy policy reaches the end that it reached."""
-    for group in continued(groups_of(GREEDY), GREEDY):
-        for trajectory in group.trajectories:
-            assert trajectory.continuations == ((trajectory.reward,) * 2,) * len(trajectory.steps)
+def test_groups_are_given_what_is_needed_and_nothing_else() -> None:
+    parts = assemble(VINE, "cpu")
+    learner, policy = Learner.of(VINE, parts), parts.policy
+    groups = rollout(policy, TransformersEngine(policy.model), ALFWORLD.make, TASKS, VINE.rollout, 0, 0)
+    for golden in (False, True):
+        for number in (0, 1):
+            needs = Needs(golden=golden, continuations=number)
+            for group in complete(groups, TASKS, needs, parts.benchmark, learner, VINE, 0):
+                assert group.golden == (golden_turns(ALFWORLD, group.task_id) if golden else None)
+                for trajectory in group.trajectories:
+                    lengths = None if trajectory.continuations is None else [len(x) for x in trajectory.continuations]
+                    assert lengths == ([number] * len(trajectory.steps) if number else None)
 
 
-@pytest.mark.parametrize("window", [None, 2])
-def test_returns_do_not_depend_on_what_else_is_drawn(window: int | None) -> None:
-    spec = SPEC.model_copy(update={"window": window})
-    groups = groups_of(spec)
-    found = continued(groups, spec)
-    assert returns(found) == returns(continued(groups, spec))
-    assert returns(found[:1]) == returns(continued(groups[:1], spec))
-    more = returns(continued(groups[:1], spec, count=5))
-    assert [tuple(step[:2] for step in steps) for steps in more] == returns(found[:1])
-    assert {len(step) for steps in more for step in steps} == {5}
-    assert returns(continued(groups, spec, update=1)) != returns(found)
+def test_a_benchmark_without_references_is_refused_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(benchmark: object, task_id: str) -> None:
+        raise EnvError(f"{task_id}: searchqa-real has no reference trajectories")
+
+    monkeypatch.setattr("envs.alfworld.benchmark.AlfworldBenchmark.solution", unknown)
+    with pytest.raises(EnvError, match=r"'stepopsd' .*'golden_rollout'.* needs .*searchqa-real has no reference"):
+        assemble(GOLDEN, "cpu")
+    assemble(small_spec(), "cpu")
 
 
-def test_a_first_state_is_shared_by_the_group() -> None:
-    for group in continued(groups_of(SPEC), SPEC):
-        assert len({trajectory.continuations[0] for trajectory in group.trajectories if trajectory.continuations}) == 1
+def bits(study: Path, spec: RunSpec) -> tuple[object, ...]:
+    folder = Cell(study, spec).folder
+    manifest = files.read_json(folder / "manifest.json")
+    assert manifest["final_weights_sha256"] != manifest["policy"]["weights_sha256"], "nothing was learned: a weak test"
+    return files.sha256_of(folder / UPDATES), manifest["final_weights_sha256"]
 
 
-def test_no_seed_is_a_rollouts() -> None:
-    rollouts = {turn_seed(0, 0, "a", i, k) for i in range(4) for k in range(4)}
-    fresh = [
-        continuation_seed(0, 0, s, n, "a", i, k) for s in range(4) for n in range(4) for i in (0, 1) for k in (0, 1)
-    ]
-    assert len({*fresh}) == len(fresh)
-    assert rollouts.isdisjoint(fresh)
+@pytest.mark.parametrize("spec", [GOLDEN, VINE], ids=["golden", "continuations"])
+def test_an_interrupted_run_is_given_the_same_again(
+    tmp_path: Path, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = spec.model_dump(mode="json")
+    run_here(tmp_path / "alone", content)
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.train.complete", interrupted_in(2))
+        with pytest.raises(KeyboardInterrupt):
+            run_here(tmp_path / "interrupted", content)
+    run_here(tmp_path / "interrupted", content)
+    assert bits(tmp_path / "interrupted", spec) == bits(tmp_path / "alone", spec)
 
 
-def test_an_environment_that_answers_otherwise_is_refused() -> None:
-    group = groups_of(SPEC)[0]
-    first = group.trajectories[0]
-    changed = replace(first, steps=(replace(first.steps[0], observation="a different room"), *first.steps[1:]))
-    with pytest.raises(UserError, match=r"step 0 of trajectory 0 is answered with .* 'a different room' before"):
-        continued([replace(group, trajectories=(changed, *group.trajectories[1:]))], SPEC)
+def interrupted_in(update: int) -> Callable[..., list[Group]]:
+    """`complete`, until its call of that number, counted from 1."""
+    calls = count(1)
+
+    def called(*arguments: Any) -> list[Group]:
+        if next(calls) == update:
+            raise KeyboardInterrupt
+        return complete(*arguments)
+
+    return called
+
+
+@pytest.mark.parametrize("positions", [4096, 100])
+def test_hindsight_that_was_cut_is_counted_where_there_is_any(tmp_path: Path, positions: int) -> None:
+    cell = Cell(tmp_path, GOLDEN)
+    parts = assemble(cell.spec, "cpu")
+    parts.policy.model.config.max_position_embeddings = positions
+    train(cell, parts, determinism.switch_on(1, "cpu"), lambda report: None)
+    rows = [json.loads(row.diagnostics) for row in read_rows(cell.folder / UPDATES, UpdateRow)]
+    assert any(row["taught_share"] > 0 for row in rows)
+    assert any("hindsight_cut_tokens" in row for row in rows) == (positions == 100)
+    assert all(row.get("hindsight_cut_tokens", 1) > 0 for row in rows)
