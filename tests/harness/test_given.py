@@ -30,8 +30,8 @@ SHORT = ("updates=2", "rollout.tasks=1", "rollout.group=4", "rollout.max_turns=9
 GOLDEN = small_spec(*SHORT, "method_options.hindsight=golden_rollout", "optim.lr=0.01")
 VINE = small_spec(
     *SHORT,
+    "rollout.tasks=2",
     "rollout.group=2",
-    "rollout.max_turns=6",
     "method_options.continuations=1",
     "optim.lr=0.01",
     method="vineppo",
