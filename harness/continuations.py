@@ -13,6 +13,7 @@ from envs.contract import Benchmark
 from envs.panel import Task
 from harness.episode import Episode, SeedOf, open_episodes
 from harness.errors import UserError
+from harness.objective import penalised_reward
 from harness.policy import Policy
 from harness.rollout import play
 from harness.sampling import Engine
@@ -66,7 +67,7 @@ def with_continuations(
     for part in _parts(branches, max(1, _AT_A_TIME // wanted.count)):
         play(policy, engine, [episode for _, episodes in part for episode in episodes], spec, benchmark.prefetch)
         for place, episodes in part:
-            returns[place] = tuple(_return(episode.finished(), penalties[place[0]]) for episode in episodes)
+            returns[place] = tuple(penalised_reward(episode.finished(), penalties[place[0]]) for episode in episodes)
     return [
         replace(
             group,
@@ -103,10 +104,6 @@ def _branches(
                     raise _changed(trajectory, f"step {k} is answered with {answer!r}, not with {step.observation!r}")
             if base.stop is not trajectory.stop:
                 raise _changed(trajectory, f"it ends with {base.stop}, not with {trajectory.stop}")
-
-
-def _return(trajectory: Trajectory, penalty: float) -> float:
-    return trajectory.reward - penalty * sum(not step.valid for step in trajectory.steps)
 
 
 def _seeds(wanted: Continuations, step: int, sample: int) -> SeedOf:

@@ -125,16 +125,16 @@ def penalise_invalid(groups: Iterable[Group], penalty: float) -> list[Group]:
     A penalty inside an all-failure group would train on validity alone, at the price of success.
     """
     return [
-        replace(group, trajectories=tuple(_penalised(trajectory, penalty) for trajectory in group.trajectories))
+        replace(group, trajectories=tuple(replace(t, reward=penalised_reward(t, penalty)) for t in group.trajectories))
         if any(trajectory.success for trajectory in group.trajectories)
         else group
         for group in groups
     ]
 
 
-def _penalised(trajectory: Trajectory, penalty: float) -> Trajectory:
-    invalid = sum(not step.valid for step in trajectory.steps)
-    return replace(trajectory, reward=trajectory.reward - penalty * invalid)
+def penalised_reward(trajectory: Trajectory, penalty: float) -> float:
+    """The reward less `penalty` for each invalid action."""
+    return trajectory.reward - penalty * sum(not step.valid for step in trajectory.steps)
 
 
 def _has_loss(trajectory: Trajectory, credit: Credit, objective: ObjectiveSpec) -> bool:
