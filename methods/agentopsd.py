@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory, Weights
-from methods.gaps import peer_lessons, score_gaps
+from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory
+from methods.gaps import score_peer_gaps
 from methods.hindsight import HindsightText
 
 _LEAST_PRIOR = 1e-3
@@ -54,7 +54,7 @@ class AgentOpsd(Method):
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         advantages = advantages_of(group, eps=self._config.eps)
-        gaps = score_gaps(peer_lessons(group, advantages, self._config.hindsight_text), rescore, teacher=Weights.LIVE)
+        gaps = score_peer_gaps(group, advantages, rescore, self._config.hindsight_text)
         mean = math.fsum(trajectory.reward for trajectory in group.trajectories) / len(group.trajectories)
         prior = torch.tensor(mean, dtype=torch.float64).clamp(_LEAST_PRIOR, 1.0 - _LEAST_PRIOR).logit()
         return [

@@ -64,8 +64,14 @@ def score_contrasts(
     return [None if pair is None else next(contrasts) for pair in pairs]
 
 
-def peer_lessons(group: Group, advantages: Sequence[float], render: HindsightText) -> list[Lesson | None]:
-    """Each trajectory in its peer's hindsight; None where that could teach nothing."""
+def score_peer_gaps(
+    group: Group, advantages: Sequence[float], rescore: Rescorer, render: HindsightText
+) -> list[Tensor | None]:
+    """D_t of the policy itself in each trajectory's peer hindsight, [T]; None where that could teach nothing."""
+    return score_gaps(_peer_lessons(group, advantages, render), rescore, teacher=Weights.LIVE)
+
+
+def _peer_lessons(group: Group, advantages: Sequence[float], render: HindsightText) -> list[Lesson | None]:
     hints = (peer_hindsight(group, index, render) for index in range(len(advantages)))
     return [
         Lesson(trajectory, hint) if hint is not None and advantage != 0.0 and trajectory.response_tokens else None

@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory, Weights
-from methods.gaps import peer_lessons, score_gaps
+from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory
+from methods.gaps import score_peer_gaps
 from methods.hindsight import HindsightText
 
 
@@ -46,8 +46,7 @@ class Sdar(Method):
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         advantages = advantages_of(group, eps=self._config.eps)
-        lessons = peer_lessons(group, advantages, self._config.hindsight_text)
-        gaps = score_gaps(lessons, rescore, teacher=Weights.LIVE)
+        gaps = score_peer_gaps(group, advantages, rescore, self._config.hindsight_text)
         return [
             self._credit(trajectory, advantage, gap_T)
             for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
