@@ -11,6 +11,7 @@ from torch import Tensor
 
 from methods.checks import require_valid
 from methods.contract import (
+    Credit,
     Group,
     Method,
     MethodError,
@@ -25,17 +26,19 @@ from methods.contract import (
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What a trainer knows of B responses of up to T tokens.
+    """What a trainer knows of B responses of up to T tokens; tokens and texts themselves no method gets to see.
 
     Attributes:
-        rewards_B: outcome of each.
+        rewards_B: outcome of each; NaN leaves a response out of its group and without credit.
         mask_BT: which positions are the policy's own tokens; between them may stand what environments answered.
         prompts: [B] what a response answers; equal ones form a group.
         student_BT: log-probabilities of the policy; zeros do for methods without a teacher.
         teacher_BT: those of the teacher, for methods that have one.
         step_BT: which step each token belongs to, ascending; None where every response is one step.
-        action_BT: which tokens are a step's action; None makes all of them the action.
+        action_BT: which tokens are a step's action, one stretch a step; those before it are its reasoning. None makes
+            all of them the action.
         states: [B] the state that each step was taken in, such as the observation before it; needed by gigpo.
+        success_above: responses with a larger reward succeed; only a group where some do and some do not is taught.
     """
 
     rewards_B: Tensor
@@ -46,27 +49,50 @@ class Columns:
     step_BT: Tensor | None = None
     action_BT: Tensor | None = None
     states: Sequence[Sequence[str]] | None = None
+    success_above: float = 0.0
 
 
 def credit_of(method: Method, columns: Columns, update: int = 0) -> Tensor:
-    """[B, T] the method's advantages, zero outside the mask. A response succeeds if its reward is positive.
+    """[B, T] the method's advantages, zero outside the mask.
 
     Raises:
-        MethodError: the method needs what columns cannot give, or returns unusable credit.
+        MethodError: the method needs what columns cannot give, columns do not fit together, or credit is unusable.
     """
-    _require_possible(method, columns)
+    require_portable(method)
+    _require_columns(method, columns)
     members: dict[Hashable, list[int]] = {}
     for row, prompt in enumerate(columns.prompts):
-        members.setdefault(prompt, []).append(row)
+        if not bool(columns.rewards_B[row].isnan()):
+            members.setdefault(prompt, []).append(row)
     advantage_BT = torch.zeros_like(columns.mask_BT, dtype=torch.float32)
     for prompt, rows in members.items():
         trajectories = tuple(_trajectory(columns, row, str(prompt), index) for index, row in enumerate(rows))
         group = Group(str(prompt), trajectories)
         credits = method.credit(group, _ColumnRescorer(columns, rows), update)
         require_valid(method, group, credits)
+        _require_no_distillation(method, credits)
         for row, credit in zip(rows, credits, strict=True):
             advantage_BT[row, columns.mask_BT[row].bool()] = credit.advantage_T.to(advantage_BT)
     return advantage_BT
+
+
+def require_portable(method: Method) -> None:
+    """Refuse what no columns can serve, before anything is sampled.
+
+    Raises:
+        MethodError: the method, with these options, needs more than a batch of scored tokens.
+    """
+    needs, complaint = method.needs, None
+    if needs.continuations or needs.golden:
+        complaint = "needs environments, which a batch of tokens has not; use stepcredit"
+    elif method.name == "sdar":
+        complaint = "has a loss of its own, which advantages cannot express; use stepcredit"
+    elif method.name == "rlcsd":
+        complaint = "compares two teachers, and columns hold one; use stepcredit"
+    elif method.options().get("target") in ("answer_only", "final_answer_only"):
+        complaint = "aims at answers, which columns do not know; choose target 'action_only' and mark them in action_BT"
+    if complaint is not None:
+        raise MethodError(f"method {method.name!r} {complaint}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +103,49 @@ class _ColumnRescorer:
     rows: Sequence[int]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
-        """See `Rescorer.score`."""
+        """See `Rescorer.score`; two teachers for one trajectory are refused, since there is one column for them."""
+        asked = {
+            (request.trajectory.index, request.weights, request.hindsight)
+            for request in requests
+            if _has_teacher(request)
+        }
+        if len({index for index, _, _ in asked}) < len(asked):
+            raise MethodError("the method asks two teachers about one trajectory, and columns hold one; use stepcredit")
         return [self._score(request) for request in requests]
 
     def _score(self, request: ScoreRequest) -> Tensor:
         row = self.rows[request.trajectory.index]
-        taught = request.hindsight is not None or request.weights is not Weights.LIVE
-        scores_BT = self.columns.teacher_BT if taught else self.columns.student_BT
-        assert scores_BT is not None
+        name = "teacher_BT" if _has_teacher(request) else "student_BT"
+        scores_BT: Tensor | None = getattr(self.columns, name)
+        if scores_BT is None:
+            raise MethodError(f"the method asks for log-probabilities, and the columns lack {name}")
         return scores_BT[row, self.columns.mask_BT[row].bool()].detach().float().cpu()
 
 
-def _require_possible(method: Method, columns: Columns) -> None:
-    needs, taught = method.needs, method.traits.uses_hindsight
-    missing = [name for name in ("student_BT", "teacher_BT") if taught and getattr(columns, name) is None]
-    if missing:
+def _has_teacher(request: ScoreRequest) -> bool:
+    return request.hindsight is not None or request.weights is not Weights.LIVE
+
+
+def _require_columns(method: Method, columns: Columns) -> None:
+    missing = [name for name in ("student_BT", "teacher_BT") if getattr(columns, name) is None]
+    if method.traits.uses_hindsight and missing:
         raise MethodError(f"method {method.name!r} compares two policies and lacks {' and '.join(missing)}")
-    if needs.continuations or needs.golden:
-        raise MethodError(f"method {method.name!r} needs environments, which a batch of tokens has not; use stepcredit")
     if method.name == "gigpo" and columns.states is None:
         raise MethodError("method 'gigpo' compares steps that share a state and lacks `states`")
-    if method.name == "sdar":
-        raise MethodError("method 'sdar' has a loss of its own, which advantages cannot express; use stepcredit")
+    shape = tuple(columns.mask_BT.shape)
+    for name in ("student_BT", "teacher_BT", "step_BT", "action_BT"):
+        column = getattr(columns, name)
+        if column is not None and tuple(column.shape) != shape:
+            raise MethodError(f"{name} has shape {tuple(column.shape)} and mask_BT {shape}; both must be [B, T]")
+    for name in ("rewards_B", "prompts", "states"):
+        column = getattr(columns, name)
+        if column is not None and len(column) != shape[0]:
+            raise MethodError(f"{name} is for {len(column)} responses and mask_BT for {shape[0]}; give one each")
+
+
+def _require_no_distillation(method: Method, credits: Sequence[Credit]) -> None:
+    if any(credit.distill_T is not None for credit in credits):
+        raise MethodError(f"method {method.name!r} has a loss beside its advantages, which would be lost")
 
 
 def _trajectory(columns: Columns, row: int, prompt: str, index: int) -> Trajectory:
@@ -109,25 +156,30 @@ def _trajectory(columns: Columns, row: int, prompt: str, index: int) -> Trajecto
     student_T = torch.zeros(count) if columns.student_BT is None else columns.student_BT[row].cpu()[own_T]
     lengths = torch.unique_consecutive(step_T, return_counts=True)[1].tolist()
     states = [""] * len(lengths) if columns.states is None else list(columns.states[row])
+    if len(states) != len(lengths):
+        raise MethodError(f"response {row} has {len(lengths)} steps and {len(states)} states; give one state a step")
     parts = zip(action_T.split(lengths), student_T.split(lengths), states, strict=True)
     steps = tuple(
-        _step(f"{index}.{k}", action, scores, state, states[k + 1] if k + 1 < len(states) else "")
+        _step(f"{row}.{k}", action, scores, state, states[k + 1] if k + 1 < len(states) else "")
         for k, (action, scores, state) in enumerate(parts)
     )
     reward = float(columns.rewards_B[row])
-    success = reward > 0
+    success = reward > columns.success_above
     stop = StopReason.SUCCESS if success else StopReason.FAILURE
     return Trajectory(prompt, "", index, steps, reward, success, stop)
 
 
 def _step(name: str, action_T: Tensor, student_T: Tensor, state: str, observation: str) -> Step:
     places = torch.nonzero(action_T)[:, 0].tolist()
+    start, end = (places[0], places[-1] + 1) if places else (0, 0)
+    if end - start != len(places):
+        raise MethodError(f"the action of step {name} (response.step) is not one stretch of tokens; mend action_BT")
     return Step(
         prompt_ids=np.empty(0, dtype=np.int64),
         response_ids=np.zeros(len(action_T), dtype=np.int64),
         logprobs=student_T.detach().float().numpy(),
-        think=None,
-        action=Span(places[0], places[-1] + 1) if places else None,
+        think=Span(0, start) if start else None,
+        action=Span(start, end) if places else None,
         action_text=name,
         valid=True,
         truncated=False,

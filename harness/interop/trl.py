@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.errors import UserError
-from harness.interop.columns import Columns, credit_of
+from harness.interop.columns import Columns, credit_of, require_portable
 from methods.contract import Method
 
 try:
@@ -20,45 +21,87 @@ except ImportError as error:
 class CreditGRPOTrainer(GRPOTrainer):
     """`GRPOTrainer` with `credit_method=build("stepopsd", {...})`; everything else is TRL's.
 
-    TRL's loss takes advantages [B, T] from subclasses. Rewards are weighted and summed as TRL does. Completions with
-    tool calls have a step between any two; others are one step. A method with a teacher needs `teacher_logprobs`, which
-    a subclass overrides. One process: a group must not be spread over several.
+    TRL's loss takes advantages [B, T] from subclasses. Rewards are weighted and summed as TRL does; completions that no
+    reward function scores get no credit. Completions with tool calls have a step between any two; others are one step.
+    A method with a teacher needs `teacher_logprobs` and gigpo needs `states`, which a subclass overrides. One process:
+    a group must not be spread over several. TRL's own table of completions goes on showing TRL's advantages.
+
+    Args:
+        *args: as `GRPOTrainer`.
+        credit_method: see `methods.registry.build`.
+        success_above: completions with a larger reward succeed, see `Columns`.
+        **kwargs: as `GRPOTrainer`.
+
+    Raises:
+        UserError: settings of TRL's that the method would leave without effect, or no teacher for a method with one.
+        MethodError: a batch of completions cannot serve the method.
     """
 
-    def __init__(self, *args: Any, credit_method: Method, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, credit_method: Method, success_above: float = 0.0, **kwargs: Any) -> None:
+        require_portable(credit_method)
+        self._taught = credit_method.traits.uses_hindsight
+        if self._taught and type(self).teacher_logprobs is CreditGRPOTrainer.teacher_logprobs:
+            raise UserError(f"method {credit_method.name!r} has a teacher; override teacher_logprobs in a subclass")
         super().__init__(*args, **kwargs)
+        self.credit_method = credit_method
+        self._success_above = success_above
+        self._rewards_B = torch.zeros(0)
+        self._require_usable_settings()
+
+    def teacher_logprobs(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> Tensor:
+        """[B, T] log-probabilities of the completions' tokens under the teacher; `output` is what the loss is given."""
+        raise NotImplementedError
+
+    def states(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> Sequence[Sequence[str]] | None:
+        """[B] the state that each step was taken in; None where the method needs none."""
+        return None
+
+    def _require_usable_settings(self) -> None:
         if self.accelerator.num_processes != 1:
             raise UserError(f"CreditGRPOTrainer works in one process, not in {self.accelerator.num_processes}")
-        self.credit_method = credit_method
-        self._rewards_B = torch.zeros(0)
-
-    def teacher_logprobs(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> Tensor | None:
-        """[B, T] log-probabilities of the completions' tokens under the teacher; None without one."""
-        return None
+        name = self.credit_method.name
+        if self.multi_objective_aggregation != "sum_then_normalize":
+            chosen = f"multi_objective_aggregation is {self.multi_objective_aggregation!r}"
+            raise UserError(f"{chosen}, but method {name!r} normalises sums of rewards; choose 'sum_then_normalize'")
+        scaled = "group" if self.credit_method.options().get("std", True) else "none"
+        if self.scale_rewards != scaled:
+            raise UserError(
+                f"scale_rewards is {self.scale_rewards!r}, but method {name!r} with its options scales rewards itself, "
+                f"as {scaled!r} does; choose scale_rewards={scaled!r}, or another value of the option std if it has one"
+            )
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         rewards_BF: Tensor = super()._calculate_rewards(*args, **kwargs)
         self._rewards_B = (rewards_BF * self.reward_weights.to(rewards_BF.device)).nansum(dim=1)
+        self._rewards_B[rewards_BF.isnan().all(dim=1)] = torch.nan
         return rewards_BF
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        mask_BT = output["completion_mask"] * output.get("tool_mask", torch.ones_like(output["completion_mask"]))
-        rows = torch.arange(len(mask_BT), device=mask_BT.device) // int(self.num_generations or 1)
+        mask_BT = output["completion_mask"] * output.get("tool_mask", 1)
+        training = self.model is not None and self.model.training
+        group = (self.num_generations if training else self.num_generations_eval) or 1
         columns = Columns(
             rewards_B=self._rewards_B,
             mask_BT=mask_BT,
-            prompts=rows.tolist(),
-            student_BT=self._student_logprobs(output) if self.credit_method.traits.uses_hindsight else None,
-            teacher_BT=self.teacher_logprobs(inputs, output),
+            prompts=[row // group for row in range(len(mask_BT))],
+            student_BT=self._student_logprobs(output) if self._taught else None,
+            teacher_BT=self.teacher_logprobs(inputs, output) if self._taught else None,
             step_BT=(mask_BT.diff(dim=1, prepend=mask_BT[:, :1]) != 0).cumsum(1),
+            states=self.states(inputs, output),
+            success_above=self._success_above,
         )
         output["advantages"] = credit_of(self.credit_method, columns, self.state.global_step).to(mask_BT.device)
         return output
 
     @torch.no_grad()
     def _student_logprobs(self, output: dict[str, Any]) -> Tensor:
-        """[B, T] of the policy as it is now."""
+        """[B, T] of the policy as it is now: TRL's own where it has them."""
+        if "old_per_token_logps" in output:
+            known: Tensor = output["old_per_token_logps"]
+            return known
+        if "pixel_values" in output:
+            raise UserError("the policy is scored on text alone, but the batch has images; train on text")
         ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
         seen = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
         kept = output["completion_ids"].size(1)

@@ -1,4 +1,4 @@
-"""The methods in other trainers give the numbers that they give here."""
+"""The methods in TRL's trainer, and on columns of any trainer, give the numbers that they give here."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from harness.errors import UserError
 from harness.interop.columns import Columns, credit_of
-from harness.interop.verl import estimator, register
-from methods.contract import Group, MethodError, Span, Step
+from methods.contract import Group, Method, MethodError, Span, Step
 from methods.registry import build
+from tests.harness.support import merged_tokenizer
 from tests.methods.support import GapRescorer, one_word_group
 
 MASK = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 0, 1, 1, 0], [1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0]])
@@ -96,44 +97,49 @@ def test_what_columns_cannot_give_is_refused(name: str, complaint: str) -> None:
         credit_of(build(name, {}), columns() if name == "sdar" else columns(teacher_BT=None))
 
 
-def test_verl_finds_the_estimators_and_agrees_on_grpo() -> None:
-    core = pytest.importorskip("verl.trainer.ppo.core_algos", reason="verl is not installed")
-    assert register(["grpo", "stepopsd"]) == ["stepcredit_grpo", "stepcredit_stepopsd"]
-    rewards_BT = torch.zeros(4, 6)
-    rewards_BT[:, 3] = REWARDS
-    theirs, _ = core.compute_grpo_outcome_advantage(rewards_BT.clone(), MASK, np.array(PROMPTS))
-    found, returns = core.get_adv_estimator_fn("stepcredit_grpo")(
-        token_level_rewards=rewards_BT, response_mask=MASK, index=np.array(PROMPTS), config=None
-    )
-    torch.testing.assert_close(found, theirs, atol=1e-6, rtol=0)
-    assert torch.equal(found, returns)
+@pytest.fixture(scope="module")
+def trl() -> Any:
+    return pytest.importorskip("trl", reason="trl is not installed")
 
 
-def test_the_estimator_takes_a_teachers_columns() -> None:
-    found, _ = estimator(build("stepopsd", {}))(
-        REWARDS[:, None] * torch.eye(6)[3],
-        MASK,
-        PROMPTS,
-        old_log_probs=STUDENT,
-        teacher_log_probs=STUDENT + GAP,
-        step_ids=STEPS,
-    )
-    torch.testing.assert_close(found, ours("stepopsd"), atol=1e-6, rtol=0)
-
-
-def test_trl_trains_with_token_advantages(tmp_path: Path) -> None:
-    trl = pytest.importorskip("trl", reason="trl is not installed")
-    from datasets import Dataset
-
-    from harness.interop.trl import CreditGRPOTrainer
-    from tests.harness.support import merged_tokenizer
-
+def untrained() -> tuple[LlamaForCausalLM, Any]:
     tokenizer = merged_tokenizer()
     tokenizer.add_special_tokens({"pad_token": "<|pad|>", "eos_token": "<|end|>"})
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2
     )
-    seen: list[tuple[Tensor, Tensor]] = []
+    return LlamaForCausalLM(config), tokenizer
+
+
+def every_second_wins(completion_ids: list[list[int]], **unused: Any) -> list[float]:
+    return [float(place % 2) for place in range(len(completion_ids))]
+
+
+def trainer_of(trainer: type, method: Method, folder: Path, reward: Any = every_second_wins, **changed: Any) -> Any:
+    from datasets import Dataset
+    from trl import GRPOConfig
+
+    settings = {
+        "per_device_train_batch_size": 4,
+        "num_generations": 4,
+        "max_completion_length": 6,
+        "max_steps": 1,
+        "scale_rewards": "group",
+    }
+    model, tokenizer = untrained()
+    return trainer(
+        model=model,
+        args=GRPOConfig(str(folder), use_cpu=True, report_to="none", save_strategy="no", **(settings | changed)),
+        processing_class=tokenizer,
+        reward_funcs=reward,
+        train_dataset=Dataset.from_dict({"prompt": ["a mug", "shelf"]}),
+        credit_method=method,
+    )
+
+
+def watched(seen: list[tuple[Tensor, Tensor]]) -> type:
+    """The trainer with a teacher 0.1 above the student on every token; keeps advantages and mask of every batch."""
+    from harness.interop.trl import CreditGRPOTrainer
 
     class Watched(CreditGRPOTrainer):
         def teacher_logprobs(self, inputs: list[dict[str, Any]], output: dict[str, Any]) -> Tensor:
@@ -144,35 +150,54 @@ def test_trl_trains_with_token_advantages(tmp_path: Path) -> None:
             seen.append((output["advantages"], output["completion_mask"]))
             return output
 
-    def reward(completion_ids: list[list[int]], **unused: Any) -> list[float]:
-        return [float(place % 2) for place in range(len(completion_ids))]
+    return Watched
 
-    settings = trl.GRPOConfig(
-        output_dir=str(tmp_path),
-        per_device_train_batch_size=4,
-        num_generations=4,
-        max_completion_length=6,
-        max_steps=1,
-        use_cpu=True,
-        report_to="none",
-        save_strategy="no",
-        scale_rewards="group",
-    )
-    for name in ("grpo", "stepopsd"):
-        trainer = Watched(
-            model=LlamaForCausalLM(config),
-            args=settings,
-            processing_class=tokenizer,
-            reward_funcs=reward,
-            train_dataset=Dataset.from_dict({"prompt": ["a mug", "shelf"]}),
-            credit_method=build(name, {}),
-        )
-        trainer.train()
-    # Rewards 0 1 0 1: A = -+ 1/2 over the sample deviation sqrt(1/3); every gap is 0.1.
-    size = 0.5 / (np.sqrt(1 / 3) + 1e-6)
-    for (advantage_BT, mask_BT), gap in zip(seen, (0.0, 0.1), strict=True):
-        for row, sign in enumerate((-1, 1, -1, 1)):
-            weight = 2 / (1 + np.exp(-sign * gap))
-            expected = sign * size * (0.8 + 0.2 * weight)
-            own = advantage_BT[row, mask_BT[row].bool()]
-            np.testing.assert_allclose(own.numpy(), expected, atol=1e-6)
+
+def size_by_hand(sign: int) -> float:
+    """Rewards 0 1 0 1: A = -+ 1/2 over the sample deviation sqrt(1/3)."""
+    return sign * 0.5 / (np.sqrt(1 / 3) + 1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers")  # TRL's calls of it
+@pytest.mark.parametrize(("name", "gap"), [("grpo", 0.0), ("stepopsd", 0.1)])
+def test_trl_trains_with_token_advantages(trl: Any, tmp_path: Path, name: str, gap: float) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+    trainer_of(watched(seen), build(name, {}), tmp_path).train()
+    ((advantage_BT, mask_BT),) = seen
+    for row, sign in enumerate((-1, 1, -1, 1)):
+        weight = 2 / (1 + np.exp(-sign * gap))
+        own = advantage_BT[row, mask_BT[row].bool()]
+        np.testing.assert_allclose(own.numpy(), size_by_hand(sign) * (0.8 + 0.2 * weight), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
+def test_trl_completions_without_a_reward_get_no_credit(trl: Any, tmp_path: Path) -> None:
+    """Of rewards 0, 1 and none, the pair's mean is 1/2 and its sample deviation sqrt(1/2)."""
+
+    def reward(completion_ids: list[list[int]], **unused: Any) -> list[float | None]:
+        return [0.0, 1.0, None]
+
+    seen: list[tuple[Tensor, Tensor]] = []
+    sizes = {"per_device_train_batch_size": 3, "num_generations": 3}
+    trainer_of(watched(seen), build("grpo", {}), tmp_path, reward, **sizes).train()
+    size = 0.5 / (np.sqrt(0.5) + 1e-6)
+    np.testing.assert_allclose(seen[0][0][:, 0], [-size, size, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "changed", "complaint"),
+    [
+        ("stepopsd", {}, {}, "'stepopsd' has a teacher; override teacher_logprobs in a subclass"),
+        ("grpo", {"std": False}, {}, "scale_rewards is 'group', but method 'grpo' .* choose scale_rewards='none'"),
+        ("grpo", {}, {"scale_rewards": "batch"}, "scale_rewards is 'batch'"),
+        ("grpo", {}, {"multi_objective_aggregation": "normalize_then_sum"}, "choose 'sum_then_normalize'"),
+        ("vineppo", {}, {}, "'vineppo' needs environments"),
+    ],
+)
+def test_trl_settings_that_would_have_no_effect_are_refused(
+    trl: Any, tmp_path: Path, name: str, options: dict[str, Any], changed: dict[str, Any], complaint: str
+) -> None:
+    from harness.interop.trl import CreditGRPOTrainer
+
+    with pytest.raises((UserError, MethodError), match=complaint):
+        trainer_of(CreditGRPOTrainer, build(name, options), tmp_path, **changed)
