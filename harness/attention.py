@@ -66,7 +66,7 @@ class PackedBatch:
     Attributes:
         positions_T: [T] position of each token in its row.
         blocks: the rows, in the order of their tokens.
-        cache: where the rows' past lies and their new keys and values go; None for rows without a past.
+        cache: where the rows' past lies and their new keys and values go; None for rows that have neither.
         place_T: see `RowCache.write`; None without a cache.
     """
 
@@ -76,14 +76,28 @@ class PackedBatch:
     place_T: Tensor | None = None
 
 
-def fresh_batch(counts: Sequence[int], device: torch.device) -> PackedBatch:
-    """Rows without a past: `counts` tokens each, packed in order."""
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """The tokens whose logits are read; of the others the last layer needs keys and values, and nothing else.
+
+    Attributes:
+        keep_K: [K] their places among the packed tokens.
+        blocks: the attention of these tokens alone, in a pass with a cache; None leaves nothing out.
+    """
+
+    keep_K: Tensor
+    blocks: tuple[Block, ...] | None = None
+
+
+def fresh_batch(counts: Sequence[int], device: torch.device, cache: RowCache | None = None) -> PackedBatch:
+    """Rows without a past: `counts` tokens each, packed in order, to be left in the cache's rows if there is one."""
     sizes = np.asarray(counts, dtype=np.int64)
-    positions = _offsets(sizes)
+    row, positions = np.repeat(np.arange(len(sizes)), sizes), _offsets(sizes)
     queries = int(sizes.max())
-    grid = _grid(np.repeat(np.arange(len(sizes)), sizes), positions, len(sizes), queries, device)
+    grid = _grid(row, positions, len(sizes), queries, device)
     block = Block(slice(0, len(positions)), slice(0, len(sizes)), (len(sizes), queries), queries, grid, None)
-    return PackedBatch(torch.from_numpy(positions).to(device), (block,))
+    place_T = None if cache is None else cache.places(row, positions)
+    return PackedBatch(torch.from_numpy(positions).to(device), (block,), cache, place_T)
 
 
 def cached_batch(
@@ -98,11 +112,19 @@ def cached_batch(
         starts: [B] filled positions of those rows.
         counts: [B] new tokens a row, at least one each.
     """
+    positions = np.repeat(starts, counts) + _offsets(counts)
+    place_T = cache.places(np.repeat(rows, counts), positions)
+    blocks = cached_blocks(cache, heads, rows, starts, counts)
+    return PackedBatch(torch.from_numpy(positions).to(place_T.device), blocks, cache, place_T)
+
+
+def cached_blocks(
+    cache: RowCache, heads: Heads, rows: NDArray[np.int64], starts: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[Block, ...]:
+    """Attention of `counts` tokens from position `starts` on in each row; arguments as of `cached_batch`."""
     device = cache.keys[0].device
     span = _CPU_BLOCK_ROWS if device.type == "cpu" else cache.keys[0].shape[0]
-    token_row = np.repeat(rows, counts)
-    offsets = _offsets(counts)
-    positions = np.repeat(starts, counts) + offsets
+    token_row, offsets = np.repeat(rows, counts), _offsets(counts)
     blocks, first = [], 0
     ends = np.cumsum(counts)
     for members in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows // span)) + 1):
@@ -116,24 +138,45 @@ def cached_batch(
         mask = _mask(from_row, shape[1], keys, heads, cache.keys[0])
         blocks.append(Block(tokens, slice(low, high), shape, keys, grid, mask))
         first = last
-    place = (token_row[:, None] * heads.kv + np.arange(heads.kv)) * cache.capacity + positions[:, None]
-    return PackedBatch(
-        torch.from_numpy(positions).to(device), tuple(blocks), cache, torch.from_numpy(place.reshape(-1)).to(device)
-    )
+    return tuple(blocks)
 
 
-def packed_logits(model: PreTrainedModel, batch: PackedBatch, token_ids_T: Tensor, keep_K: Tensor) -> Tensor:
-    """Logits [K, V] after the packed tokens `keep_K`; the language head sees no other position."""
-    with _packed_attention(model):
+def packed_logits(model: PreTrainedModel, batch: PackedBatch, token_ids_T: Tensor, readers: Readers) -> Tensor:
+    """Logits [K, V] after the packed tokens that are read; the language head sees no other position."""
+    with _packed_attention(model), _last_mlp_of(model, readers, len(token_ids_T)):
         output = model(
             input_ids=token_ids_T[None],
             position_ids=batch.positions_T[None],
             use_cache=False,
-            logits_to_keep=keep_K,
+            logits_to_keep=readers.keep_K,
             packed=batch,
+            readers=readers,
         )
     logits: Tensor = output.logits[0]
     return logits
+
+
+@contextmanager
+def _last_mlp_of(model: PreTrainedModel, readers: Readers, tokens: int) -> Iterator[None]:
+    """Meanwhile the last layer's `mlp` computes the readers alone, if the pass leaves anything out."""
+    layers = getattr(model.get_decoder(), "layers", None)
+    mlp = getattr(layers[-1], "mlp", None) if layers else None
+    if readers.blocks is None or mlp is None:
+        yield
+        return
+
+    def take(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0].index_select(1, readers.keep_K),)
+
+    def put_back(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        return output.new_zeros(1, tokens, output.shape[2]).index_copy_(1, readers.keep_K, output)
+
+    hooks = mlp.register_forward_pre_hook(take), mlp.register_forward_hook(put_back)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager
@@ -155,21 +198,43 @@ def _attention(
     *,
     scaling: float,
     packed: PackedBatch,
+    readers: Readers,
     **unused: Any,
 ) -> tuple[Tensor, None]:
     """The function transformers calls in every layer, with query [1, H, T, D] and key, value [1, kv heads, T, D]."""
     query_THD, key_THD, value_THD = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if packed.cache is None or packed.place_T is None:
-        parts = [_attend_fresh(block, query_THD, key_THD, value_THD, scaling) for block in packed.blocks]
-    else:
-        keys, values = packed.cache.write(int(module.layer_idx), packed.place_T, key_THD, value_THD)  # type: ignore[arg-type]
-        parts = [
-            (_attend_single if block.shape[1] == 1 else _attend_many)(
-                block, query_THD[block.tokens], keys[block.rows], values[block.rows], scaling
-            )
-            for block in packed.blocks
-        ]
-    return (parts[0] if len(parts) == 1 else torch.cat(parts))[None], None
+        return _attend(packed.blocks, query_THD, key_THD, value_THD, None, scaling)[None], None
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    past = packed.cache.write(layer, packed.place_T, key_THD, value_THD)
+    if readers.blocks is None or layer < len(packed.cache.keys) - 1:
+        return _attend(packed.blocks, query_THD, key_THD, value_THD, past, scaling)[None], None
+    attended_THD = torch.zeros_like(query_THD)
+    if readers.blocks:
+        query_KHD = query_THD.index_select(0, readers.keep_K)
+        read_KHD = _attend(readers.blocks, query_KHD, key_THD, value_THD, past, scaling)
+        attended_THD.index_copy_(0, readers.keep_K, read_KHD)
+    return attended_THD[None], None
+
+
+def _attend(
+    blocks: Sequence[Block],
+    query_THD: Tensor,
+    key_THD: Tensor,
+    value_THD: Tensor,
+    past: tuple[Tensor, Tensor] | None,
+    scaling: float,
+) -> Tensor:
+    """[T, H, D] of all blocks' queries, over what the cache holds or, in blocks without a past, their own tokens."""
+    parts = []
+    for block in blocks:
+        own_THD = query_THD[block.tokens]
+        if past is None or block.mask is None:
+            parts.append(_attend_fresh(block, own_THD, key_THD[block.tokens], value_THD[block.tokens], scaling))
+        else:
+            attend = _attend_single if block.shape[1] == 1 else _attend_many
+            parts.append(attend(block, own_THD, past[0][block.rows], past[1][block.rows], scaling))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 AttentionInterface.register(_NAME, _attention)
@@ -178,7 +243,7 @@ AttentionInterface.register(_NAME, _attention)
 def _attend_fresh(block: Block, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
     """Causal attention of rows without a past; differentiable."""
     group = query.shape[1] // key.shape[1]
-    grids = [block.spread(tensor[block.tokens]).transpose(1, 2) for tensor in (query, key, value)]
+    grids = [block.spread(tensor).transpose(1, 2) for tensor in (query, key, value)]
     queries, keys, values = grids[0], *(grid.repeat_interleave(group, dim=1) for grid in grids[1:])
     attended = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling)
     return block.collect(attended.transpose(1, 2))

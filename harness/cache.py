@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -81,12 +83,18 @@ class RowCache:
             new[:, :, :tokens] = old[:, :, :tokens].index_select(0, index)
         return copy
 
+    def places(self, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> Tensor:
+        """[T * kv heads] where `write` puts T tokens, given the row [T] and the position [T] of each."""
+        kv = self.keys[0].shape[1]
+        place = (rows[:, None] * kv + np.arange(kv)) * self.capacity + positions[:, None]
+        return torch.from_numpy(place.reshape(-1)).to(self.keys[0].device)
+
     def write(self, layer: int, place_T: Tensor, key_THD: Tensor, value_THD: Tensor) -> tuple[Tensor, Tensor]:
         """Store new keys and values; returns the layer's tensors [rows, kv heads, capacity, head size].
 
         Args:
             layer: which layer's.
-            place_T: [T * kv heads] place of each token's head among rows x kv heads x capacity.
+            place_T: see `places`.
             key_THD: [T, kv heads, head size]; values likewise.
         """
         size = key_THD.shape[-1]

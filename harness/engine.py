@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.attention import cached_batch, packed_logits
+from harness.attention import Readers, cached_batch, packed_logits
 from harness.cache import Heads, RowCache
 from harness.errors import UserError
 from harness.sampling import Sample, draw
@@ -138,7 +138,7 @@ class CachedSession:
             batch = cached_batch(cache, self._heads, rows[part], starts[part], counts[part])
             ids = torch.tensor([token for new in tokens[part] for token in new], device=self._device)
             keep = torch.from_numpy(np.cumsum(counts[part]) - 1).to(self._device)
-            parts.append(packed_logits(self._model, batch, ids, keep))
+            parts.append(packed_logits(self._model, batch, ids, Readers(keep)))
             first = last
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 

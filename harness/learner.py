@@ -12,7 +12,7 @@ from harness.checkpoint import Weights
 from harness.engine import TransformersEngine
 from harness.parts import Parts
 from harness.policy import Policy
-from harness.rescore import ModelRescorer
+from harness.rescore import Drawn, ModelRescorer
 from harness.sampling import Engine
 from harness.spec import RunSpec
 
@@ -63,7 +63,14 @@ class Learner:
             teacher=teacher,
             optimizer=optimizer,
             engine=TransformersEngine(policy.model),
-            rescorer=ModelRescorer(policy, stale, spec.optim.token_budget, spec.rollout.temperature, teacher),
+            rescorer=ModelRescorer(
+                policy,
+                stale,
+                spec.optim.token_budget,
+                spec.rollout.temperature,
+                teacher,
+                drawn=Drawn.BY_LIVE_WEIGHTS,  # the engine is exact, and an update's credit comes before its step
+            ),
         )
 
     @property

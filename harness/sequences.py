@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.attention import fresh_batch, packed_logits
+from harness.attention import Readers, fresh_batch, packed_logits
+from harness.cache import RowCache
 from methods.contract import Step, Trajectory
 
 
@@ -56,15 +57,20 @@ def _continues(before: Step, after: Step) -> bool:
     )
 
 
-def response_logits(model: PreTrainedModel, sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
-    """Logits [K, V] that predict all response tokens of the sequences, in order, and those tokens [K]."""
+def response_logits(
+    model: PreTrainedModel, sequences: Sequence[TokenSequence], cache: RowCache | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logits [K, V] that predict all response tokens of the sequences, in order, and those tokens [K].
+
+    A cache with a row for each sequence is filled with their keys and values; where K is 0, nothing else is computed.
+    """
     lengths = [len(sequence.ids) for sequence in sequences]
     starts = np.cumsum(lengths) - lengths
     place = np.concatenate([start + sequence.response_T for start, sequence in zip(starts, sequences, strict=True)])
     ids = torch.from_numpy(np.concatenate([sequence.ids for sequence in sequences])).to(model.device)
     target_K = torch.from_numpy(place).to(model.device)
-    batch = fresh_batch(lengths, model.device)
-    return packed_logits(model, batch, ids, target_K - 1), ids[target_K]
+    readers = Readers(target_K - 1, blocks=None if len(place) else ())
+    return packed_logits(model, fresh_batch(lengths, model.device, cache), ids, readers), ids[target_K]
 
 
 def token_logprobs(logits_KV: Tensor, token_K: Tensor, temperature: float) -> Tensor:

@@ -13,7 +13,11 @@ from methods.contract import Group, Rescorer, ScoreRequest, Trajectory, Weights
 from methods.hindsight import HindsightText, peer_hindsight
 
 StudentScoring = Literal["causal_prefix", "rollout_old_log_prob"]
-"""The student's log-probabilities: current weights on each step's own prefix, or as they were when sampled."""
+"""The student's log-probabilities: current weights on each step's own prefix, or as they were when sampled.
+
+The same numbers wherever the current weights sampled, with an engine that computes what a forward pass does. Asked for
+the first, the rescorer then gives the second; they differ in batches that are older, or from another engine.
+"""
 
 
 @dataclass(frozen=True, slots=True)

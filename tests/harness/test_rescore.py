@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GPTNeoXConfig,
+    LlamaConfig,
+    Olmo2Config,
+    PreTrainedModel,
+    Qwen3MoeConfig,
+)
 
-from harness.rescore import ModelRescorer
+from harness.rescore import Drawn, ModelRescorer
 from methods.contract import MethodError, ScoreRequest, Trajectory, Weights
-from tests.harness.support import SPEC, plain_logprobs, toy_groups, toy_policy
+from tests.harness.support import SPEC, plain_logprobs, sharpen, toy_groups, toy_policy
 
 POLICY, STALE, OTHER = toy_policy(), toy_policy(seed=1).model, toy_policy(seed=2).model
 TRAJECTORIES = [trajectory for group in toy_groups(POLICY) for trajectory in group.trajectories]
@@ -46,6 +53,49 @@ def test_scores_are_those_of_separate_passes(weights: Weights, hindsight: str | 
         assert score_T.dtype == torch.float32
         assert not score_T.requires_grad
         torch.testing.assert_close(score_T, naive(model, trajectory, hint), atol=1e-5, rtol=0)
+
+
+FAMILIES = {
+    "llama": LlamaConfig,
+    "mixture of experts": Qwen3MoeConfig,
+    "parallel attention": GPTNeoXConfig,
+    "norms after": Olmo2Config,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_decoders_are_read_as_exactly(family: str) -> None:
+    config = FAMILIES[family](
+        vocab_size=len(POLICY.tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_experts=4,
+        moe_intermediate_size=16,
+        num_experts_per_tok=2,
+        max_position_embeddings=2048,
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    sharpen(model, 0)
+    requests = [ScoreRequest(t, Weights.CHECKPOINT, hint) for t in TRAJECTORIES[:3] for hint in (HINT, "look", None)]
+    scores = ModelRescorer(POLICY, None, 500, checkpoint=model).score(requests)
+    for request, score_T in zip(requests, scores, strict=True):
+        hint = [] if request.hindsight is None else POLICY.transcript.hindsight(request.hindsight)
+        torch.testing.assert_close(score_T, naive(model, request.trajectory, hint), atol=1e-5, rtol=0)
+
+
+def test_what_the_live_weights_drew_is_not_read_again() -> None:
+    """The recorded numbers are the answer, exactly; a teacher's and a hint's are computed all the same."""
+    trajectory = TRAJECTORIES[0]
+    kinds = [(Weights.LIVE, None), (Weights.LIVE, HINT), (Weights.STALE, None)]
+    requests = [ScoreRequest(trajectory, weights, hint) for weights, hint in kinds]
+    known = ModelRescorer(POLICY, STALE, 500, drawn=Drawn.BY_LIVE_WEIGHTS).score(requests)
+    computed = ModelRescorer(POLICY, STALE, 500).score(requests)
+    np.testing.assert_array_equal(known[0], np.concatenate([step.logprobs for step in trajectory.steps]))
+    for known_T, computed_T in zip(known, computed, strict=True):
+        torch.testing.assert_close(known_T, computed_T, atol=1e-5, rtol=0)
 
 
 def test_live_student_repeats_the_sampler_at_its_temperature() -> None:
