@@ -71,7 +71,7 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
         learner.refresh_stale(update)
         given = complete(groups, tasks, parts.method.needs, parts.benchmark, learner, spec, update)
         rewarded = penalise_invalid(given, spec.objective.invalid_penalty)
-        credits = [_credit(parts.method, group, learner.rescorer, update) for group in rewarded]
+        credits = _credits(parts.method, rewarded, learner.rescorer, update)
     with seconds.of("update_s"):
         stats = update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)
     state.episodes += record.episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
@@ -86,13 +86,19 @@ def _draw(spec: RunSpec, parts: Parts, learner: Learner, tasks: Sequence[Task], 
     return rollout(parts.policy, learner.engine, make, tasks, spec.rollout, spec.seed, update, prefetch=prefetch)
 
 
-def _credit(method: Method, group: Group, rescorer: ModelRescorer, update: int) -> list[Credit]:
-    """The method's verdict on a group, checked: a wrong one is refused by the method's name, not trained on."""
-    before = rescorer.cut_tokens
-    credits = method.credit(group, rescorer, update)
-    require_valid(method, group, credits)
-    cut = rescorer.cut_tokens - before
-    return [_noting(credit, "hindsight_cut_tokens", cut / len(credits)) for credit in credits] if cut else credits
+def _credits(method: Method, groups: Sequence[Group], rescorer: ModelRescorer, update: int) -> list[list[Credit]]:
+    """The method's verdict on each group, checked: a wrong one is refused by the method's name, not trained on.
+
+    If hindsight lost its end, `hindsight_cut_tokens` tells how many tokens, a trajectory of the update.
+    """
+    before, credits = rescorer.cut_tokens, []
+    for group in groups:
+        credits.append(method.credit(group, rescorer, update))
+        require_valid(method, group, credits[-1])
+    if not (cut := rescorer.cut_tokens - before):
+        return credits
+    share = cut / sum(len(own) for own in credits)
+    return [[_noting(credit, "hindsight_cut_tokens", share) for credit in own] for own in credits]
 
 
 def _noting(credit: Credit, name: str, value: float) -> Credit:
