@@ -38,7 +38,9 @@ class Sdar(Method):
     name: ClassVar[str] = "sdar"
     paper: ClassVar[str] = "SDAR, arXiv 2605.15155"
     Config: ClassVar[type[MethodConfig]] = SdarConfig
-    traits: ClassVar[Traits] = Traits(preserves_sign=True, uses_hindsight=True, needs_outcome=True, prefix_only=True)
+    traits: ClassVar[Traits] = Traits(
+        preserves_sign=True, uses_hindsight=True, needs_outcome=True, mixing="lambda_distill", prefix_only=True
+    )
 
     def __init__(self, config: SdarConfig) -> None:
         super().__init__(config)
