@@ -184,6 +184,7 @@ def test_trl_completions_without_a_reward_get_no_credit(trl: Any, tmp_path: Path
     np.testing.assert_allclose(seen[0][0][:, 0], [-size, size, 0.0], atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 @pytest.mark.parametrize(
     ("name", "options", "changed", "complaint"),
     [
