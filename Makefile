@@ -70,8 +70,8 @@ demo: setup
 	$(STEPCREDIT) demo $(if $(JOBS),--jobs $(JOBS))
 
 bench: setup
-	$(BIN)/python -m envs.alfworld.bench
-	$(BIN)/python -m envs.searchqa.retrieval.bench
-	$(BIN)/python -m envs.searchqa.retrieval.load_bench
-	$(BIN)/python -m envs.searchqa.bench
+	$(BIN)/python -m stepcredit.envs.alfworld.bench
+	$(BIN)/python -m stepcredit.envs.searchqa.retrieval.bench
+	$(BIN)/python -m stepcredit.envs.searchqa.retrieval.load_bench
+	$(BIN)/python -m stepcredit.envs.searchqa.bench
 	$(STEPCREDIT) bench

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from envs.contract import Benchmark, EnvError
-from envs.naming import unknown
+from stepcredit.envs.contract import Benchmark, EnvError
+from stepcredit.envs.naming import unknown
 
 
 class Family(NamedTuple):
@@ -20,7 +20,7 @@ class Family(NamedTuple):
 
 
 def _load_alfworld(suite: str, options: Mapping[str, Any]) -> Benchmark:
-    from envs.alfworld.benchmark import AlfworldBenchmark
+    from stepcredit.envs.alfworld.benchmark import AlfworldBenchmark
 
     _no_options(options)
     return AlfworldBenchmark(suite)
@@ -33,14 +33,14 @@ def _no_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load_searchqa(suite: str, options: Mapping[str, Any]) -> Benchmark:
-    from envs.searchqa.benchmark import SearchQaBenchmark
-    from envs.searchqa.options import SearchOptions
+    from stepcredit.envs.searchqa.benchmark import SearchQaBenchmark
+    from stepcredit.envs.searchqa.options import SearchOptions
 
     return SearchQaBenchmark(suite, SearchOptions.parse(options))
 
 
 def _searchqa_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    from envs.searchqa.options import SearchOptions
+    from stepcredit.envs.searchqa.options import SearchOptions
 
     return SearchOptions.parse(options).model_dump(mode="json")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from envs.panel import Panel
+from stepcredit.envs.panel import Panel
 
 
 class EnvError(ValueError):

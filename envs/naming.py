@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from envs.contract import EnvError
+from stepcredit.envs.contract import EnvError
 
 _SHOWN = 8
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from harness.errors import UserError
-from harness.presets import Source, preset_named
+from stepcredit.harness.errors import UserError
 
 
-def resolve(name: str, model: str) -> str:
-    """The torch device for a name. `auto` keeps the embedded policy on the CPU: its results are compared bit by bit.
+def resolve(name: str, *, prefers_gpu: bool) -> str:
+    """The torch device for a name. `auto` takes a GPU for policies that prefer one; the embedded policy does not, whose
+    results are compared bit by bit.
 
     Raises:
-        UserError: unknown name or preset, or no GPU.
+        UserError: unknown name, or no GPU.
     """
     if name == "auto":
-        from_hub = preset_named(model).source is Source.HUB
-        return "cuda" if from_hub and torch.cuda.is_available() else "cpu"
+        return "cuda" if prefers_gpu and torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
         raise UserError(f"unknown device {name!r}; known are auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():

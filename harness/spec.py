@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from methods.recorded import Recorded
+from stepcredit.methods.recorded import Recorded
 
 
 class Aggregation(StrEnum):

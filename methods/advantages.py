@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from methods.contract import Group, Trajectory
+from stepcredit.methods.contract import Group, Trajectory
 
 
 def group_advantages(rewards: Sequence[float], *, std: bool, eps: float) -> list[float]:

@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory
-from methods.gaps import score_peer_gaps
-from methods.hindsight import HindsightText
+from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory
+from stepcredit.methods.gaps import score_peer_gaps
+from stepcredit.methods.hindsight import HindsightText
 
 _LEAST_PRIOR = 1e-3
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from methods.contract import Credit, Group, Method, MethodError, Trajectory
-from methods.spans import target_steps
+from stepcredit.methods.contract import Credit, Group, Method, MethodError, Trajectory
+from stepcredit.methods.spans import target_steps
 
 
 def require_valid(method: Method, group: Group, credits: Sequence[Credit]) -> None:

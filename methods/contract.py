@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 from torch import Tensor
 
-from methods.recorded import Recorded
+from stepcredit.methods.recorded import Recorded
 
 
 class MethodError(ValueError):

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods.contract import Group, Rescorer, ScoreRequest, Trajectory, Weights
-from methods.hindsight import HindsightText, peer_hindsight
+from stepcredit.methods.contract import Group, Rescorer, ScoreRequest, Trajectory, Weights
+from stepcredit.methods.hindsight import HindsightText, peer_hindsight
 
 StudentScoring = Literal["causal_prefix", "rollout_old_log_prob"]
 """The student's log-probabilities: current weights on each step's own prefix, or as they were when sampled.

@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from methods.advantages import advantages_of, group_advantages
-from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits
+from stepcredit.methods.advantages import advantages_of, group_advantages
+from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits
 
 
 class GigpoConfig(MethodConfig):

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits
+from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits
 
 
 class GrpoConfig(MethodConfig):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from methods.contract import Group, MethodError, Trajectory
+from stepcredit.methods.contract import Group, MethodError, Trajectory
 
 HindsightText = Literal["actions", "full"]
 """How an episode is written down for the teacher.

@@ -7,10 +7,20 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Needs, Rescorer, Traits, Trajectory, Weights
-from methods.gaps import Lesson, score_gaps
-from methods.hindsight import HindsightText, peer_hindsight
+from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.contract import (
+    Credit,
+    Group,
+    Method,
+    MethodConfig,
+    Needs,
+    Rescorer,
+    Traits,
+    Trajectory,
+    Weights,
+)
+from stepcredit.methods.gaps import Lesson, score_gaps
+from stepcredit.methods.hindsight import HindsightText, peer_hindsight
 
 
 class OpdConfig(MethodConfig):

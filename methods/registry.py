@@ -10,16 +10,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from methods.agentopsd import AgentOpsd
-from methods.contract import Method, MethodError
-from methods.gigpo import Gigpo
-from methods.grpo import Grpo
-from methods.opd import Opd
-from methods.rlcsd import Rlcsd
-from methods.rlsd import Rlsd
-from methods.sdar import Sdar
-from methods.stepopsd import StepOpsd
-from methods.vineppo import VinePpo
+from stepcredit.methods.agentopsd import AgentOpsd
+from stepcredit.methods.contract import Method, MethodError
+from stepcredit.methods.gigpo import Gigpo
+from stepcredit.methods.grpo import Grpo
+from stepcredit.methods.opd import Opd
+from stepcredit.methods.rlcsd import Rlcsd
+from stepcredit.methods.rlsd import Rlsd
+from stepcredit.methods.sdar import Sdar
+from stepcredit.methods.stepopsd import StepOpsd
+from stepcredit.methods.vineppo import VinePpo
 
 GROUP = "stepcredit.methods"
 
@@ -103,7 +103,7 @@ def _loaded(point: EntryPoint) -> type[Method]:
     except (ImportError, AttributeError) as error:
         raise MethodError(f"{where} cannot be loaded: {error}; repair or uninstall its package") from error
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise MethodError(f"{where} is not a subclass of methods.contract.Method")
+        raise MethodError(f"{where} is not a subclass of stepcredit.methods.contract.Method")
     missing = [field for field in ("name", "paper", "traits") if not hasattr(found, field)]
     missing += ["credit"] if inspect.isabstract(found) else []
     if missing:

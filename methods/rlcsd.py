@@ -7,11 +7,11 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory, Weights
-from methods.gaps import Lesson, score_contrasts
-from methods.hindsight import HindsightText, peer_hindsight, wrong_hindsight
-from methods.shaping import tilt_advantage, weight_diagnostics
+from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory, Weights
+from stepcredit.methods.gaps import Lesson, score_contrasts
+from stepcredit.methods.hindsight import HindsightText, peer_hindsight, wrong_hindsight
+from stepcredit.methods.shaping import tilt_advantage, weight_diagnostics
 
 
 class RlcsdConfig(MethodConfig):

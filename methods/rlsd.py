@@ -7,11 +7,11 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory
-from methods.gaps import score_peer_gaps
-from methods.hindsight import HindsightText
-from methods.shaping import tilt_advantage, weight_diagnostics
+from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory
+from stepcredit.methods.gaps import score_peer_gaps
+from stepcredit.methods.hindsight import HindsightText
+from stepcredit.methods.shaping import tilt_advantage, weight_diagnostics
 
 
 class RlsdConfig(MethodConfig):

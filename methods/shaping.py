@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods.contract import MethodError
+from stepcredit.methods.contract import MethodError
 
 _LARGEST_EXPONENT = 50.0
 _BUDGET_EPS = 1e-6

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods.contract import Span, Step, Trajectory
+from stepcredit.methods.contract import Span, Step, Trajectory
 
 TargetSpans = Literal["action_only", "clean_step_no_observation", "answer_only", "final_answer_only"]
 """Target spans of StepOPSD (arXiv 2605.27140): the action (ALFWorld), or reasoning and action (Search-QA).

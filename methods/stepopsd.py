@@ -7,12 +7,22 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from methods.advantages import advantages_of, constant
-from methods.contract import Credit, Group, Method, MethodConfig, Needs, Rescorer, Traits, Trajectory, Weights
-from methods.gaps import Lesson, StudentScoring, score_gaps
-from methods.hindsight import HindsightText, golden_hindsight, peer_hindsight, with_outcome
-from methods.shaping import WeightForm, shape_advantages, weight_diagnostics
-from methods.spans import TargetSpans, target_steps
+from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.contract import (
+    Credit,
+    Group,
+    Method,
+    MethodConfig,
+    Needs,
+    Rescorer,
+    Traits,
+    Trajectory,
+    Weights,
+)
+from stepcredit.methods.gaps import Lesson, StudentScoring, score_gaps
+from stepcredit.methods.hindsight import HindsightText, golden_hindsight, peer_hindsight, with_outcome
+from stepcredit.methods.shaping import WeightForm, shape_advantages, weight_diagnostics
+from stepcredit.methods.spans import TargetSpans, target_steps
 
 __all__ = ["StepOpsd", "StepOpsdConfig", "shape_advantages"]
 

@@ -8,7 +8,17 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from methods.contract import Credit, Group, Method, MethodConfig, MethodError, Needs, Rescorer, Traits, Trajectory
+from stepcredit.methods.contract import (
+    Credit,
+    Group,
+    Method,
+    MethodConfig,
+    MethodError,
+    Needs,
+    Rescorer,
+    Traits,
+    Trajectory,
+)
 
 
 class VinePpoConfig(MethodConfig):

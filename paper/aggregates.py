@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from paper.results import BASELINE, Run, Study
-from paper.statistics import Estimate, mean, metric_mean, paired_difference, student_t, success_rate
+from stepcredit.paper.results import BASELINE, Run, Study
+from stepcredit.paper.statistics import Estimate, mean, metric_mean, paired_difference, student_t, success_rate
 
 ALL = "All"
 TRAINED = "In"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from paper.capability import capability_tables
-from paper.document import pdf
-from paper.figures import render
-from paper.files import write_atomic
-from paper.render import comma_separated, latex, markdown
-from paper.report import markdown_report, report_of
-from paper.results import load_study
+from stepcredit.paper.capability import capability_tables
+from stepcredit.paper.document import pdf
+from stepcredit.paper.figures import render
+from stepcredit.paper.files import write_atomic
+from stepcredit.paper.render import comma_separated, latex, markdown
+from stepcredit.paper.report import markdown_report, report_of
+from stepcredit.paper.results import load_study
 
 
 def build(study: Path, out: Path) -> list[Path]:

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from paper.aggregates import ALL, column_name
-from paper.errors import PaperError
-from paper.manifest import Section
-from paper.results import Run, Study
-from paper.statistics import Estimate, metric_mean, paired_difference, success_rate
-from paper.tables import BEFORE, Cell, Score, Table, display_name, interval_notes
+from stepcredit.paper.aggregates import ALL, column_name
+from stepcredit.paper.errors import PaperError
+from stepcredit.paper.manifest import Section
+from stepcredit.paper.results import Run, Study
+from stepcredit.paper.statistics import Estimate, metric_mean, paired_difference, success_rate
+from stepcredit.paper.tables import BEFORE, Cell, Score, Table, display_name, interval_notes
 
 FOLDER = "capability"
 CHANGE = "Change"
@@ -200,7 +200,7 @@ def _rates(
 
 
 def _of(frame: pd.DataFrame, suite: str, metric: str) -> pd.DataFrame:
-    """The rows of one metric, in the shape that `paper.statistics` reads."""
+    """The rows of one metric, in the shape that `stepcredit.paper.statistics` reads."""
     rows = frame[(frame["suite"] == suite) & (frame["metric"] == metric)]
     return rows.assign(success=rows["value"] == 1.0)
 

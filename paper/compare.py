@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from paper.render import rate_text
-from paper.results import Run, Study, load_study
-from paper.statistics import Estimate, paired_difference
+from stepcredit.paper.render import rate_text
+from stepcredit.paper.results import Run, Study, load_study
+from stepcredit.paper.statistics import Estimate, paired_difference
 
 
 class Verdict(StrEnum):

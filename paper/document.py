@@ -9,9 +9,9 @@ from typing import cast
 
 import typst
 
-from paper.errors import PaperError
-from paper.render import typst_data
-from paper.report import Report
+from stepcredit.paper.errors import PaperError
+from stepcredit.paper.render import typst_data
+from stepcredit.paper.report import Report
 
 
 def pdf(report: Report, folder: Path) -> bytes:
@@ -22,7 +22,7 @@ def pdf(report: Report, folder: Path) -> bytes:
     Raises:
         PaperError: Typst cannot compile the template with these figures.
     """
-    template = resources.files("paper").joinpath("template.typ").read_bytes()
+    template = resources.files("stepcredit.paper").joinpath("template.typ").read_bytes()
     inputs = {"report": json.dumps(_data(report))}
     try:
         compiler = typst.Compiler(template, root=folder, ignore_system_fonts=True, sys_inputs=inputs)

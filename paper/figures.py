@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from paper.aggregates import (
+from stepcredit.paper.aggregates import (
     Point,
     column_name,
     diagnostic_curve,
@@ -28,9 +28,9 @@ from paper.aggregates import (
     subset_columns,
     training_curve,
 )
-from paper.results import Study
-from paper.statistics import Estimate
-from paper.tables import BEFORE, NAMES, display_name
+from stepcredit.paper.results import Study
+from stepcredit.paper.statistics import Estimate
+from stepcredit.paper.tables import BEFORE, NAMES, display_name
 
 # Paul Tol's bright scheme, safe for colour blindness; markers and dashes say the same in grey print.
 COLOURS = (

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from paper.errors import PaperError
+from stepcredit.paper.errors import PaperError
 
 
 def write_atomic(path: Path, content: str | bytes) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paper.errors import PaperError
+from stepcredit.paper.errors import PaperError
 
 MANIFEST = "manifest.json"
 

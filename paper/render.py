@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from paper.statistics import Estimate, Interval
-from paper.tables import Cell, Digest, Score, Table
+from stepcredit.paper.statistics import Estimate, Interval
+from stepcredit.paper.tables import Cell, Digest, Score, Table
 
 DASH = "—"
 DIGITS = 10

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
-from paper.figures import Plot, all_plots
-from paper.render import markdown, rate_text
-from paper.results import BASELINE, Run, Study
-from paper.statistics import Estimate, Interval
-from paper.tables import Table, all_tables, display_name, same_start, world_note
+from stepcredit.paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
+from stepcredit.paper.figures import Plot, all_plots
+from stepcredit.paper.render import markdown, rate_text
+from stepcredit.paper.results import BASELINE, Run, Study
+from stepcredit.paper.statistics import Estimate, Interval
+from stepcredit.paper.tables import Table, all_tables, display_name, same_start, world_note
 
 TITLE = "Step-level credit assignment under identical seeds"
 

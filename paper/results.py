@@ -14,8 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from paper.errors import PaperError
-from paper.manifest import MANIFEST, Manifest, SpecRecord, read_manifest
+from stepcredit.paper.errors import PaperError
+from stepcredit.paper.manifest import MANIFEST, Manifest, SpecRecord, read_manifest
 
 EPISODES = "episodes.parquet"
 UPDATES = "updates.parquet"

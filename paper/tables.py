@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from paper.aggregates import (
+from stepcredit.paper.aggregates import (
     ALL,
     FOREIGN,
     TRAINED,
@@ -20,8 +20,8 @@ from paper.aggregates import (
     rivals,
     subset_columns,
 )
-from paper.results import Run, Study
-from paper.statistics import Estimate, Interval
+from stepcredit.paper.results import Run, Study
+from stepcredit.paper.statistics import Estimate, Interval
 
 NAMES = {
     "grpo": "GRPO",

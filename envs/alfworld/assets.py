@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from envs.alfworld.subsets import Subset
-from envs.contract import EnvError
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.contract import EnvError
 
 GRAMMAR_VERSION = "2.1.2"
 

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from envs.alfworld.assets import load_assets
-from envs.alfworld.game import Game
-from envs.alfworld.generator import GeneratedGame, generate
-from envs.alfworld.reference import StockEngine, game_content
-from envs.alfworld.subsets import Subset
-from envs.alfworld.world import World
+from stepcredit.envs.alfworld.assets import load_assets
+from stepcredit.envs.alfworld.game import Game
+from stepcredit.envs.alfworld.generator import GeneratedGame, generate
+from stepcredit.envs.alfworld.reference import StockEngine, game_content
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.alfworld.world import World
 
 _GAMES_PER_SUBSET = 4
 _EPISODES = 8

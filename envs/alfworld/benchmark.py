@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from envs.alfworld.assets import GRAMMAR_VERSION, load_assets
-from envs.alfworld.env import AlfworldEnv
-from envs.alfworld.game import Game
-from envs.alfworld.oracle import solve
-from envs.alfworld.record import GameRecord
-from envs.alfworld.sources import SPLITS, open_source
-from envs.alfworld.subsets import Subset
-from envs.alfworld.text import INSTRUCTIONS
-from envs.contract import EnvError, TurnFormat
-from envs.naming import unknown
-from envs.panel import Panel
+from stepcredit.envs.alfworld.assets import GRAMMAR_VERSION, load_assets
+from stepcredit.envs.alfworld.env import AlfworldEnv
+from stepcredit.envs.alfworld.game import Game
+from stepcredit.envs.alfworld.oracle import solve
+from stepcredit.envs.alfworld.record import GameRecord
+from stepcredit.envs.alfworld.sources import SPLITS, open_source
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.alfworld.text import INSTRUCTIONS
+from stepcredit.envs.contract import EnvError, TurnFormat
+from stepcredit.envs.naming import unknown
+from stepcredit.envs.panel import Panel
 
 
 class AlfworldBenchmark:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Protocol
 
-from envs.alfworld.game import Game
-from envs.alfworld.text import GRAMMARS
-from envs.alfworld.world import World
-from envs.contract import EnvError
+from stepcredit.envs.alfworld.game import Game
+from stepcredit.envs.alfworld.text import GRAMMARS
+from stepcredit.envs.alfworld.world import World
+from stepcredit.envs.contract import EnvError
 
 _TASK = re.compile(r'"Your task is to: ([^"\\]*)"')
 # The domain of 2.1.1 lets sinks clean; later ones have commented that line out.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from envs.alfworld.game import Game
-from envs.alfworld.identity import state_key
-from envs.alfworld.text import NOTHING_HAPPENS
-from envs.alfworld.world import World
-from envs.contract import EnvError, Observation, StepResult
+from stepcredit.envs.alfworld.game import Game
+from stepcredit.envs.alfworld.identity import state_key
+from stepcredit.envs.alfworld.text import NOTHING_HAPPENS
+from stepcredit.envs.alfworld.world import World
+from stepcredit.envs.contract import EnvError, Observation, StepResult
 
 
 class AlfworldEnv:

@@ -6,11 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from envs.alfworld.actions import Action, Menu, Verb
-from envs.alfworld.goal import compile_goal, type_name
-from envs.alfworld.pddl import Fact, Problem, parse_problem
-from envs.alfworld.text import GRAMMARS, Grammar
-from envs.naming import unknown
+from stepcredit.envs.alfworld.actions import Action, Menu, Verb
+from stepcredit.envs.alfworld.goal import compile_goal, type_name
+from stepcredit.envs.alfworld.pddl import Fact, Problem, parse_problem
+from stepcredit.envs.alfworld.text import GRAMMARS, Grammar
+from stepcredit.envs.naming import unknown
 
 Shelf = tuple[str, bool, tuple[str, ...]]
 """A receptacle at hand: its id, whether one can reach into it, and what it holds."""

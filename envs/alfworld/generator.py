@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from envs.alfworld.assets import GoalTemplate, load_assets
-from envs.alfworld.record import GameRecord
-from envs.alfworld.rooms import LAMP, LAMP_STANDS_ON, SIZES, Size, kind_of, rooms_of
-from envs.alfworld.subsets import Subset
+from stepcredit.envs.alfworld.assets import GoalTemplate, load_assets
+from stepcredit.envs.alfworld.record import GameRecord
+from stepcredit.envs.alfworld.rooms import LAMP, LAMP_STANDS_ON, SIZES, Size, kind_of, rooms_of
+from stepcredit.envs.alfworld.subsets import Subset
 
 GENERATOR_VERSION = "1"
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from envs.alfworld.pddl import ARITIES, Expression, Fact, Problem
-from envs.alfworld.subsets import Subset
-from envs.contract import EnvError
+from stepcredit.envs.alfworld.pddl import ARITIES, Expression, Fact, Problem
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.contract import EnvError
 
 
 class State(Protocol):
-    """The facts that actions change; see `envs.alfworld.world.World`."""
+    """The facts that actions change; see `stepcredit.envs.alfworld.world.World`."""
 
     location: str
     held: str | None

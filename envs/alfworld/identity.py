@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from envs.alfworld.game import Game
-from envs.alfworld.world import World
+from stepcredit.envs.alfworld.game import Game
+from stepcredit.envs.alfworld.world import World
 
 _DIGEST_BYTES = 16
 

@@ -1,14 +1,14 @@
 """A deterministic expert that sees everything: an upper bound, and the proof that a game can be won.
 
-It is no demonstrator, since an agent that must search cannot imitate it; `envs.alfworld.searcher` is one.
+It is no demonstrator, since an agent that must search cannot imitate it; `stepcredit.envs.alfworld.searcher` is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from envs.alfworld.subsets import Subset, Treatment
-from envs.alfworld.world import World
+from stepcredit.envs.alfworld.subsets import Subset, Treatment
+from stepcredit.envs.alfworld.world import World
 
 Placed = tuple[str, str]
 """An object and the receptacle that it lies in or on."""

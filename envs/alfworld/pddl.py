@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from envs.contract import EnvError
+from stepcredit.envs.contract import EnvError
 
 Expression = str | list["Expression"]
 """An s-expression in lower case: a symbol, or a list of expressions."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from envs.alfworld.assets import GRAMMAR_VERSION
-from envs.alfworld.subsets import Subset
-from envs.panel import Task
+from stepcredit.envs.alfworld.assets import GRAMMAR_VERSION
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.panel import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from envs.contract import EnvError
+from stepcredit.envs.contract import EnvError
 
 _TASK_PLACEHOLDER = "UNKNOWN GOAL."
 _DATA_VARIABLE = "ALFWORLD_DATA"

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from envs.alfworld.rooms import LAMP, LAMP_STANDS_ON
-from envs.contract import EnvError
+from stepcredit.envs.alfworld.rooms import LAMP, LAMP_STANDS_ON
+from stepcredit.envs.contract import EnvError
 
 _LISTED = re.compile(r"\ban? (\w+ \d+)")
 _ROOM = re.compile(r"Looking quickly around you, you see (.*?)\.?\n")

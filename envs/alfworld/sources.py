@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from envs.alfworld.generator import GENERATOR_VERSION, generate
-from envs.alfworld.record import GameRecord
-from envs.alfworld.rooms import SIZES, SPLIT_SIZES
-from envs.alfworld.subsets import Subset
-from envs.contract import EnvError
-from envs.naming import unknown
+from stepcredit.envs.alfworld.generator import GENERATOR_VERSION, generate
+from stepcredit.envs.alfworld.record import GameRecord
+from stepcredit.envs.alfworld.rooms import SIZES, SPLIT_SIZES
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.naming import unknown
 
 SPLITS = tuple(SPLIT_SIZES)
 SUITES = (*SIZES, "real")

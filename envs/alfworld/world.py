@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from envs.alfworld.actions import Action, Menu, Verb
-from envs.alfworld.game import Game, grouped
-from envs.alfworld.text import NOTHING_HAPPENS, WELCOME, describe_state, enumerate_names, enumerate_things
+from stepcredit.envs.alfworld.actions import Action, Menu, Verb
+from stepcredit.envs.alfworld.game import Game, grouped
+from stepcredit.envs.alfworld.text import NOTHING_HAPPENS, WELCOME, describe_state, enumerate_names, enumerate_things
 
 
 class World:

@@ -6,8 +6,8 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 
-from envs.contract import Benchmark
-from envs.searchqa.benchmark import SearchQaBenchmark
+from stepcredit.envs.contract import Benchmark
+from stepcredit.envs.searchqa.benchmark import SearchQaBenchmark
 
 _ROUNDS = 20
 

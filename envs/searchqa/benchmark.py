@@ -8,17 +8,17 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
-from envs.contract import EnvError, TurnFormat
-from envs.naming import unknown
-from envs.panel import Panel, Task
-from envs.searchqa.env import SearchQaEnv, query_of
-from envs.searchqa.options import SearchOptions
-from envs.searchqa.questions import Dataset, Question
-from envs.searchqa.retrieval.cached import CachedRetriever
-from envs.searchqa.retrieval.opening import open_retriever
-from envs.searchqa.sources import open_source
-from envs.searchqa.synthetic.questions import solutions
-from envs.searchqa.text import INSTRUCTIONS, INVALID
+from stepcredit.envs.contract import EnvError, TurnFormat
+from stepcredit.envs.naming import unknown
+from stepcredit.envs.panel import Panel, Task
+from stepcredit.envs.searchqa.env import SearchQaEnv, query_of
+from stepcredit.envs.searchqa.options import SearchOptions
+from stepcredit.envs.searchqa.questions import Dataset, Question
+from stepcredit.envs.searchqa.retrieval.cached import CachedRetriever
+from stepcredit.envs.searchqa.retrieval.opening import open_retriever
+from stepcredit.envs.searchqa.sources import open_source
+from stepcredit.envs.searchqa.synthetic.questions import solutions
+from stepcredit.envs.searchqa.text import INSTRUCTIONS, INVALID
 
 _REMEMBERED = 100_000
 

@@ -12,8 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from envs.contract import EnvError
-from envs.searchqa.retrieval.contract import Passage
+from stepcredit.envs.contract import EnvError
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One passage of a corpus."""
+
+    id: str
+    title: str
+    text: str
 
 
 @dataclass(frozen=True)

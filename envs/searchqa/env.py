@@ -7,11 +7,19 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 
-from envs.contract import EnvError, Observation, StepResult
-from envs.searchqa.metrics import contains_gold, exact_match, token_f1
-from envs.searchqa.questions import Question
-from envs.searchqa.retrieval.contract import Hit, Retriever
-from envs.searchqa.text import CLOSING, INVALID, LONGEST_QUERY, NO_TURN_LEFT, cleaned, first_observation, information
+from stepcredit.envs.contract import EnvError, Observation, StepResult
+from stepcredit.envs.searchqa.metrics import contains_gold, exact_match, token_f1
+from stepcredit.envs.searchqa.questions import Question
+from stepcredit.envs.searchqa.retrieval.contract import Hit, Retriever
+from stepcredit.envs.searchqa.text import (
+    CLOSING,
+    INVALID,
+    LONGEST_QUERY,
+    NO_TURN_LEFT,
+    cleaned,
+    first_observation,
+    information,
+)
 
 _ACTION = re.compile(r"<(search|answer)>(.*)</\1>", re.DOTALL)
 
@@ -136,7 +144,8 @@ class SearchQaEnv:
         record.searches += 1
         record.title_found = record.title_found or any(hit.passage.title in self._titles for hit in hits)
         record.gold_found = record.gold_found or self._holds_gold(hits)
-        return StepResult(Observation(information(hits), (), CLOSING), done=False, success=False, valid=True)
+        found = Observation(information([hit.passage for hit in hits]), (), CLOSING)
+        return StepResult(found, done=False, success=False, valid=True)
 
     def _holds_gold(self, hits: list[Hit]) -> bool:
         golds = self._question.answers

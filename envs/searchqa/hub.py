@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from envs.contract import EnvError
-from envs.searchqa.layouts import Naming, Row, from_flashrag
-from envs.searchqa.questions import Dataset, Question, table_of
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.layouts import Naming, Row, from_flashrag
+from stepcredit.envs.searchqa.questions import Dataset, Question, table_of
 
 REPOSITORY = "RUC-NLPIR/FlashRAG_datasets"
 

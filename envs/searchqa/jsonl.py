@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from envs.contract import EnvError
+from stepcredit.envs.contract import EnvError
 
 _SHOWN = 60
 

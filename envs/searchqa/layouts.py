@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from envs.contract import EnvError
-from envs.searchqa.questions import Dataset, Question, question_of
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.questions import Dataset, Question, question_of
 
 Row = Mapping[str, Any]
 Reader = Callable[[str, Row], Question]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from envs.contract import EnvError
-from envs.searchqa.jsonl import jsonl_rows
-from envs.searchqa.layouts import Naming, Row, from_flashrag, reader_of
-from envs.searchqa.parquet import parquet_rows
-from envs.searchqa.questions import Dataset, Question, table_of
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.jsonl import jsonl_rows
+from stepcredit.envs.searchqa.layouts import Naming, Row, from_flashrag, reader_of
+from stepcredit.envs.searchqa.parquet import parquet_rows
+from stepcredit.envs.searchqa.questions import Dataset, Question, table_of
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 _CORPUS = "corpus"

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from envs.contract import EnvError
-from envs.naming import unknown
-from envs.searchqa.env import Rules
-from envs.searchqa.retrieval.opening import RetrieverSpec
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.naming import unknown
+from stepcredit.envs.searchqa.env import Rules
+from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec
 
 
 class SearchOptions(BaseModel):

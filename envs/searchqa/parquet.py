@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from envs.contract import EnvError
+from stepcredit.envs.contract import EnvError
 
 _BATCH = 1024
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from envs.contract import EnvError
-from envs.naming import unknown
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.naming import unknown
 
 _SHOWN = 60
 _SURROGATE = re.compile("[\ud800-\udfff]")

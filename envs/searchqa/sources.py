@@ -9,14 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from envs.contract import EnvError
-from envs.naming import unknown
-from envs.searchqa.corpus import Corpus, read_corpus
-from envs.searchqa.loaders import load_questions
-from envs.searchqa.questions import Question
-from envs.searchqa.splits import SPLITS, split_questions
-from envs.searchqa.synthetic import synthetic_corpus, synthetic_questions
-from envs.searchqa.synthetic.world import VERSION
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.naming import unknown
+from stepcredit.envs.searchqa.corpus import Corpus, read_corpus
+from stepcredit.envs.searchqa.loaders import load_questions
+from stepcredit.envs.searchqa.questions import Question
+from stepcredit.envs.searchqa.splits import SPLITS, split_questions
+from stepcredit.envs.searchqa.synthetic import synthetic_corpus, synthetic_questions
+from stepcredit.envs.searchqa.synthetic.world import VERSION
 
 SUITES = ("synthetic", "real")
 FOLDER = "searchqa"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from envs.contract import EnvError
-from envs.naming import unknown
-from envs.searchqa.metrics import normalised
-from envs.searchqa.questions import Dataset, Question
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.naming import unknown
+from stepcredit.envs.searchqa.metrics import normalised
+from stepcredit.envs.searchqa.questions import Dataset, Question
 
 TRAIN, TRAIN_AND_REST, TEST = SPLITS = ("train", "train+test_rest", "test")
 """`train`: NQ and HotpotQA, the questions whose own split is train.

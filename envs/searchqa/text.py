@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from envs.searchqa.retrieval.contract import Hit
+from stepcredit.envs.searchqa.corpus import Passage
 
 INSTRUCTIONS = (
     "Answer the given question. In every turn, reason in <think> ... </think> first. If you lack some knowledge, ask "
@@ -29,10 +29,10 @@ def first_observation(question: str) -> str:
     return f"Question: {question}"
 
 
-def information(hits: Sequence[Hit]) -> str:
+def information(passages: Sequence[Passage]) -> str:
     """The passages that a query found, as Search-R1 shows them."""
     documents = (
-        f"Doc {place}(Title: {hit.passage.title}) {hit.passage.text}\n" for place, hit in enumerate(hits, start=1)
+        f"Doc {place}(Title: {passage.title}) {passage.text}\n" for place, passage in enumerate(passages, start=1)
     )
     return f"\n\n<information>{''.join(documents)}{CLOSING}"
 

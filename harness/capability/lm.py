@@ -27,10 +27,10 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from envs.searchqa.metrics import exact_match, token_f1
-from harness import files
-from harness.capability.tasks import Suite, Task
-from harness.errors import UserError
+from stepcredit.envs.searchqa.metrics import exact_match, token_f1
+from stepcredit.harness.capability.tasks import Suite, Task
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.record import files
 
 MAX_NEW_TOKENS = 32
 _BATCH = 16

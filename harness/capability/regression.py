@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from harness.capability.tasks import Suite, Task
+from stepcredit.harness.capability.tasks import Suite, Task
 
 CHOICES = 4
 ITEMS = 20

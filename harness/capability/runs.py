@@ -13,19 +13,20 @@ from typing import Any, Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from envs import load_benchmark
-from envs.searchqa.metrics import mean_exact
-from envs.searchqa.questions import Question
-from harness import checkpoint, files, manifest
-from harness.capability.lm import MAX_NEW_TOKENS, Answer, Report, examine
-from harness.capability.regression import regression
-from harness.capability.tasks import Task, closed_book, sha256_of
-from harness.determinism import switch_on
-from harness.device import resolve
-from harness.errors import UserError
-from harness.manifest import Manifest
-from harness.policy import Policy, load_policy, weights_sha256
-from harness.spec import RunSpec
+from stepcredit.envs import load_benchmark
+from stepcredit.envs.searchqa.metrics import mean_exact
+from stepcredit.envs.searchqa.questions import Question
+from stepcredit.harness.capability.lm import MAX_NEW_TOKENS, Answer, Report, examine
+from stepcredit.harness.capability.regression import regression
+from stepcredit.harness.capability.tasks import Task, closed_book, sha256_of
+from stepcredit.harness.determinism import switch_on
+from stepcredit.harness.device import resolve
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.policy import Policy, load_policy, weights_sha256
+from stepcredit.harness.model.presets import preset_named
+from stepcredit.harness.record import checkpoint, files, manifest
+from stepcredit.harness.record.manifest import Manifest
+from stepcredit.harness.spec import RunSpec
 
 FOLDER = "capability"
 LIMIT = 50
@@ -118,7 +119,7 @@ def capability_of_run(
     source = checkpoint.find(folder, update)
     asked = questions_of(run.spec, limit) if questions is None else questions
     examination = Examination.of(asked, limit)
-    where = resolve(device, run.spec.model)
+    where = resolve(device, prefers_gpu=preset_named(run.spec.model).prefers_gpu)
     switch_on(threads, where)
     before = _before(folder, run, examination, where)
     after = _after(folder, run, source, examination, where)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from envs.searchqa.questions import Dataset, Question
+from stepcredit.envs.searchqa.questions import Dataset, Question
 
 
 class Suite(StrEnum):

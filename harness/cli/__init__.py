@@ -1,5 +1,5 @@
 """The `stepcredit` command."""
 
-from harness.cli.app import main
+from stepcredit.harness.cli.app import main
 
 __all__ = ["main"]

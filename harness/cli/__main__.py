@@ -1,6 +1,6 @@
-"""`python -m harness.cli`: the `stepcredit` command without an installed script."""
+"""`python -m stepcredit.harness.cli`: the `stepcredit` command without an installed script."""
 
-from harness.cli import main
+from stepcredit.harness.cli import main
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from harness.cli import capability, extend, fetch, inspect, recipe, serve, study, work
+from stepcredit.harness.cli import capability, extend, fetch, inspect, recipe, serve, study, work
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -80,9 +80,9 @@ def _sentence(error: Exception) -> str:
 
 
 def _is_bad_input(error: ValueError) -> bool:
-    from envs.contract import EnvError
-    from harness.errors import UserError
-    from methods.contract import MethodError
-    from paper.errors import PaperError
+    from stepcredit.envs.contract import EnvError
+    from stepcredit.harness.errors import UserError
+    from stepcredit.methods.contract import MethodError
+    from stepcredit.paper.errors import PaperError
 
     return isinstance(error, (UserError, EnvError, MethodError, PaperError))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli import options
+from stepcredit.harness.cli import options
 
 
 def capability(
@@ -26,8 +26,8 @@ def capability(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
-    from harness.capability.runs import capability_of_run
-    from harness.cli.display import print_json, print_table
+    from stepcredit.harness.capability.runs import capability_of_run
+    from stepcredit.harness.cli.display import print_json, print_table
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn())
     shown = Console(file=sys.stderr)

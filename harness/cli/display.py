@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from harness.doctor import Finding
+from stepcredit.harness.study.doctor import Finding
 
 Record = Mapping[str, Any]
 

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.cli import options
+from stepcredit.harness.cli import options
 
 
 def methods(as_json: options.Json = False) -> None:
     """List the registered methods, their papers, traits and options."""
-    from harness.cli.display import print_json
-    from harness.listing import method_listing
+    from stepcredit.harness.cli.display import print_json
+    from stepcredit.harness.study.listing import method_listing
 
     listed = method_listing()
     if as_json:
@@ -29,7 +29,7 @@ def new_method(
     out: Annotated[Path, typer.Option("--out", help="Folder that the package's folder is written in.")] = Path("."),
 ) -> None:
     """Write a package of your own with a working method, its registration and its tests; it passes as it is."""
-    from harness.scaffold import new_method as write_package
+    from stepcredit.harness.cli.scaffold import new_method as write_package
 
     folder = write_package(name, out)
     print(f"written: {folder / f'{name}.py'}, its test and its pyproject.toml; now, and after each change:")

@@ -15,9 +15,9 @@ def fetch_questions(
     split: Annotated[str, typer.Option("--split", help="The dataset's own split: train, dev or test.")] = "test",
 ) -> None:
     """Download a dataset's questions from the Hugging Face hub; nothing else in Search-QA uses the network."""
-    from envs.searchqa.hub import load_from_hub
-    from envs.searchqa.jsonl import write_jsonl
-    from envs.searchqa.questions import Dataset
+    from stepcredit.envs.searchqa.hub import load_from_hub
+    from stepcredit.envs.searchqa.jsonl import write_jsonl
+    from stepcredit.envs.searchqa.questions import Dataset
 
     found = Dataset.parse(dataset)
     questions = load_from_hub(found, split)

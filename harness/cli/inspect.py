@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import options
+from stepcredit.harness.cli import options
 
 
 def runs(
@@ -17,8 +17,8 @@ def runs(
     as_json: options.Json = False,
 ) -> None:
     """List runs: how far each is, and how it did on the held-out panel before and after training."""
-    from harness.cli.display import print_table
-    from harness.listing import run_listing
+    from stepcredit.harness.cli.display import print_table
+    from stepcredit.harness.study.listing import run_listing
 
     print_table(run_listing(root), as_json)
 
@@ -33,16 +33,16 @@ def panel(
     as_json: options.Json = False,
 ) -> None:
     """A canonical panel: its tasks, sorted, each once, and the hash over their ids and contents."""
-    from harness.cli.display import print_panel
-    from harness.listing import panel_listing
+    from stepcredit.harness.cli.display import print_panel
+    from stepcredit.harness.study.listing import panel_listing
 
     print_panel(panel_listing(benchmark, suite, split, size, panel_seed, per_subset=per_subset), as_json)
 
 
 def doctor(as_json: options.Json = False) -> None:
     """Check versions, memory, data, the policy's weights and write permission; exit code 1 if something is wrong."""
-    from harness.cli.display import print_doctor
-    from harness.doctor import examine
+    from stepcredit.harness.cli.display import print_doctor
+    from stepcredit.harness.study.doctor import examine
 
     findings = examine(Path.cwd())
     print_doctor(findings, as_json)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli import options
+from stepcredit.harness.cli import options
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.recipes.comparison import Description, Difference
-    from harness.recipes.recipe import Sourced
+    from stepcredit.harness.recipes.comparison import Description, Difference
+    from stepcredit.harness.recipes.recipe import Sourced
 
 recipe = typer.Typer(
     name="recipe",
@@ -28,8 +28,8 @@ _Side = Annotated[str, typer.Argument(help="A recipe, the folder of a run, or MO
 @recipe.command("list")
 def list_recipes(as_json: options.Json = False) -> None:
     """List the recipes."""
-    from harness.cli.display import print_json
-    from harness.recipes import RECIPES
+    from stepcredit.harness.cli.display import print_json
+    from stepcredit.harness.recipes import RECIPES
 
     columns = ("paper", "model", "updates")
     records = [
@@ -51,8 +51,8 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Every field of a recipe's runs with its source, then what was published that a run has no place for."""
-    from harness.cli.display import print_json
-    from harness.recipes.comparison import described
+    from stepcredit.harness.cli.display import print_json
+    from stepcredit.harness.recipes.comparison import described
 
     found = described(name)
     if as_json:
@@ -72,8 +72,8 @@ def show(
 @recipe.command()
 def diff(a: _Side, b: _Side, as_json: options.Json = False) -> None:
     """The fields in which two recipes differ, with both sources. Seeds are left out."""
-    from harness.cli.display import print_json
-    from harness.recipes.comparison import described, deviation_differences, differences
+    from stepcredit.harness.cli.display import print_json
+    from stepcredit.harness.recipes.comparison import described, deviation_differences, differences
 
     sides = described(a), described(b)
     fields, deviations = differences(*sides), deviation_differences(*sides)
@@ -99,7 +99,7 @@ def _print_differences(title: str, found: Sequence[Difference], *, whole: int) -
 
 def _print_places(sources: Sequence[str]) -> None:
     """Where the sources can be read; whole lines, so that addresses can be copied."""
-    from harness.recipes.places import places_of
+    from stepcredit.harness.recipes.places import places_of
 
     if found := places_of(sources):
         print("\nSources:")
@@ -154,7 +154,7 @@ def _print(table: Table) -> None:
 
 
 def _record(found: Description) -> dict[str, Any]:
-    from harness.recipes.places import places_of
+    from stepcredit.harness.recipes.places import places_of
 
     return {
         "name": found.name,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.errors import UserError
+from stepcredit.harness.errors import UserError
 
 if TYPE_CHECKING:
-    from envs.searchqa.corpus import Corpus
-    from envs.searchqa.retrieval.contract import Retriever
+    from stepcredit.envs.searchqa.corpus import Corpus
+    from stepcredit.envs.searchqa.retrieval.contract import Retriever
 
 _GRACE_S = 5
 
@@ -43,7 +43,7 @@ def serve_retriever(
     ] = None,
 ) -> None:
     """Serve passages over HTTP: POST /retrieve, GET /health, GET /info. Ctrl-C ends it."""
-    from envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
+    from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
 
     spec = RetrieverSpec.parse({**_pairs(settings or ()), "engine": engine})
     if spec.engine == "http":
@@ -55,7 +55,7 @@ def serve_retriever(
 def _serve(retriever: Retriever, listener: socket.socket, threads: int) -> None:
     import uvicorn
 
-    from envs.searchqa.retrieval.server import create_app
+    from stepcredit.envs.searchqa.retrieval.server import create_app
 
     retriever.search(["a first search loads what later ones need"], 1)
     _listen(listener)
@@ -74,13 +74,13 @@ def _serve(retriever: Retriever, listener: socket.socket, threads: int) -> None:
 
 
 def _corpus(path: Path | None, environ: Mapping[str, str]) -> Corpus:
-    from envs.searchqa.corpus import read_corpus
+    from stepcredit.envs.searchqa.corpus import read_corpus
 
     if path is not None:
         return read_corpus(path)
     if environ.get("STEPCREDIT_DATA"):
         return read_corpus(Path(environ["STEPCREDIT_DATA"]) / "searchqa" / "corpus.jsonl.gz")
-    from envs.searchqa.synthetic import synthetic_corpus
+    from stepcredit.envs.searchqa.synthetic import synthetic_corpus
 
     return synthetic_corpus()
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli import options
+from stepcredit.harness.cli import options
 
 if TYPE_CHECKING:
-    from harness.matrix import Resources
-    from harness.spec import RunSpec
+    from stepcredit.harness.spec import RunSpec
+    from stepcredit.harness.study.matrix import Resources
 
 _MODEL = "tiny"
 _BENCHMARK = "alfworld"
@@ -42,7 +42,7 @@ class Choice:
 
     def specs(self) -> list[RunSpec]:
         """One spec a method and seed."""
-        from harness.settings import build_spec
+        from stepcredit.harness.setup.settings import build_spec
 
         if self.recipe:
             return self._by_recipe(self.recipe)
@@ -60,7 +60,7 @@ class Choice:
         ]
 
     def _by_recipe(self, name: str) -> list[RunSpec]:
-        from harness.recipes import recipe_named
+        from stepcredit.harness.recipes import recipe_named
 
         recipe = recipe_named(name)
         recipe.require_benchmark(self.benchmark)
@@ -157,10 +157,11 @@ def resources(jobs: int | None, threads: int, device: str, model: str) -> Resour
     Raises:
         UserError: unknown device, or a GPU asked for where there is none.
     """
-    from harness.device import resolve
-    from harness.matrix import Resources
+    from stepcredit.harness.device import resolve
+    from stepcredit.harness.model.presets import preset_named
+    from stepcredit.harness.study.matrix import Resources
 
-    found = resolve(device, model)
+    found = resolve(device, prefers_gpu=preset_named(model).prefers_gpu)
     return Resources(jobs or _JOBS[found], threads, found)
 
 
@@ -168,10 +169,11 @@ def run_study(out: Path, specs: Sequence[RunSpec], resources: Resources, *, copy
     """Train what is missing.
 
     Raises:
-        UserError: bad input or no room; see `harness.matrix`.
+        UserError: bad input or no room; see `stepcredit.harness.study.matrix`.
     """
-    from harness import matrix
-    from harness.parts import episodes_of, inputs_of
+    from stepcredit.harness.run.schedule import episodes_of
+    from stepcredit.harness.setup.parts import inputs_of
+    from stepcredit.harness.study import matrix
 
     plan = matrix.plan(matrix.cells_of(out, specs, copy=copy), inputs_of)
     print(
@@ -188,8 +190,8 @@ def examine_study(out: Path, specs: Sequence[RunSpec], given: Resources) -> None
     Raises:
         UserError: a run's checkpoint is missing or damaged.
     """
-    from harness.capability.runs import capability_of_run
-    from harness.matrix import cells_of
+    from stepcredit.harness.capability.runs import capability_of_run
+    from stepcredit.harness.study.matrix import cells_of
 
     for place, cell in enumerate(cells_of(out, specs), start=1):
         print(f"examining {cell.name} without its environment [{place} of {len(specs)}]", file=sys.stderr)
@@ -202,7 +204,7 @@ def build_paper(study: Path, out: Path | None = None) -> None:
     Raises:
         PaperError: nothing to report, or results that do not belong together.
     """
-    from paper.build import build
+    from stepcredit.paper.build import build
 
     target = out or study / "paper"
     build(study, target)
@@ -217,7 +219,7 @@ def compare(study: Path, reference: Path) -> None:
     if study.resolve() == reference.resolve():
         print(f"comparison: {study} is itself the reference")
         return
-    from paper.compare import compare as compare_studies
+    from stepcredit.paper.compare import compare as compare_studies
 
     for line in compare_studies(study, reference):
         print(line)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli import options
+from stepcredit.harness.cli import options
 
 
 def evaluate(
@@ -25,8 +25,8 @@ def evaluate(
     as_json: options.Json = False,
 ) -> None:
     """Evaluate a run's checkpoint on any panel; episodes and a summary go to RUN/evals/."""
-    from harness.cli.display import bar, print_evaluation
-    from harness.evals import Request, evaluate_run
+    from stepcredit.harness.cli.display import bar, print_evaluation
+    from stepcredit.harness.study.evals import Request, evaluate_run
 
     request = Request(suite, split, size, per_subset, panel_seed, temperature, seed, checkpoint)
     with bar() as show:
@@ -38,9 +38,14 @@ def bench(
     out: Annotated[Path | None, typer.Option("--out", help="Also write the numbers there as JSON.")] = None,
 ) -> None:
     """Rollout speed and log-probabilities against plain generate() with the full history, side by side."""
-    from harness import bench as benchmark
+    from stepcredit.harness.bench.rollout import measure
+    from stepcredit.harness.cli.display import print_table
+    from stepcredit.harness.record import files
 
-    benchmark.main(out)
+    numbers = measure()
+    print_table([{"measure": name, "value": f"{value:.4g}"} for name, value in numbers.items()], as_json=False)
+    if out is not None:
+        files.write_json(out, numbers)
 
 
 def warmstart(
@@ -48,8 +53,8 @@ def warmstart(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the policy. Default: the shipped one.")] = None,
 ) -> None:
     """Make a benchmark's embedded policy again: clone an expert on generated tasks. Half an hour."""
-    from harness.presets import preset_named
-    from harness.warmstart import build
+    from stepcredit.harness.model.presets import preset_named
+    from stepcredit.harness.warmstart import build
 
     folder = out or Path("harness/policies") / preset_named("tiny").recipe(benchmark).folder
     build.main(benchmark, folder)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.checks import require_valid
-from methods.contract import (
+from stepcredit.methods.checks import require_valid
+from stepcredit.methods.contract import (
     Credit,
     Group,
     Method,

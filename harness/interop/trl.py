@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.errors import UserError
-from harness.interop.columns import Columns, credit_of, require_portable
-from methods.contract import Method
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.interop.columns import Columns, credit_of, require_portable
+from stepcredit.methods.contract import Method
 
 try:
     from trl.trainer.grpo_trainer import GRPOTrainer
@@ -28,7 +28,7 @@ class CreditGRPOTrainer(GRPOTrainer):
 
     Args:
         *args: as `GRPOTrainer`.
-        credit_method: see `methods.registry.build`.
+        credit_method: see `stepcredit.methods.registry.build`.
         success_above: completions with a larger reward succeed, see `Columns`.
         **kwargs: as `GRPOTrainer`.
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.errors import UserError
-from harness.interop.columns import Columns, credit_of, require_portable
-from methods.contract import Method
-from methods.registry import build
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.interop.columns import Columns, credit_of, require_portable
+from stepcredit.methods.contract import Method
+from stepcredit.methods.registry import build
 
 Estimator = Callable[..., tuple[Tensor, Tensor]]
 
@@ -108,7 +108,7 @@ def add_advantages(data: Any, method: Method, update: int, *, success_above: flo
     Args:
         data: verl's `DataProto`; beside rewards, mask and `uid` its `batch` may hold the tensors, and its
             `non_tensor_batch` the `states`, that `estimator` names. `advantages` and `returns` are added to `batch`.
-        method: see `methods.registry.build`.
+        method: see `stepcredit.methods.registry.build`.
         update: number of updates before this one; StepOPSD's mixing decays with it.
         success_above: see `Columns`.
 

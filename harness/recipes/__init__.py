@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.recipes import gigpo, sdar, stepopsd
-from harness.recipes.recipe import PaperRecipe
-from harness.settings import one_of
+from stepcredit.harness.recipes import gigpo, sdar, stepopsd
+from stepcredit.harness.recipes.recipe import PaperRecipe
+from stepcredit.harness.setup.settings import one_of
 
 _MODULES = (gigpo, sdar, stepopsd)
 

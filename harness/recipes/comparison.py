@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from harness.manifest import NAME, read
-from harness.recipes import RECIPES, recipe_named
-from harness.recipes.places import OURS
-from harness.recipes.recipe import Deviation, PaperRecipe, Sourced
-from harness.settings import build_spec
-from harness.spec import RunSpec
+from stepcredit.harness.recipes import RECIPES, recipe_named
+from stepcredit.harness.recipes.places import OURS
+from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, Sourced
+from stepcredit.harness.record.manifest import NAME, read
+from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.spec import RunSpec
 
 _NO_PART = ("seed", "checkpoint_every")
 _DEFAULTS = {"method_options": "the method's default", "env_options": "the benchmark's default"}

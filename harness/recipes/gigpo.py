@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.recipes.places import GIGPO_ALFWORLD, GIGPO_PAPER, GIGPO_SEARCH, VERL_AGENT, VERL_AGENT_PROMPT
-from harness.recipes.recipe import Deviation, PaperRecipe, read_from
-from harness.recipes.verl_agent import (
+from stepcredit.harness.recipes.places import GIGPO_ALFWORLD, GIGPO_PAPER, GIGPO_SEARCH, VERL_AGENT, VERL_AGENT_PROMPT
+from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, read_from
+from stepcredit.harness.recipes.verl_agent import (
     ALFWORLD_DEVIATIONS,
     E5,
     ENTROPY_BONUS,

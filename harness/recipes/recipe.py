@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from harness.errors import UserError
-from harness.recipes.places import OURS
-from harness.settings import build_spec
-from harness.spec import RunSpec
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.recipes.places import OURS
+from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.spec import RunSpec
 
 _CHOSEN = ("model", "benchmark", "suite", "method")
 
 
 @dataclass(frozen=True, slots=True)
 class Sourced:
-    """A value, and the short name of the place it was read from, or `(ours)`; see `harness.recipes.places`."""
+    """A value, and the short name of the place it was read from, or `(ours)`; see `places`."""
 
     value: Any
     source: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.recipes.places import (
+from stepcredit.harness.recipes.places import (
     SDAR_ALFWORLD,
     SDAR_PAPER,
     SDAR_SCRIPTS,
@@ -11,8 +11,8 @@ from harness.recipes.places import (
     VERL_AGENT,
     VERL_AGENT_PROMPT,
 )
-from harness.recipes.recipe import Deviation, PaperRecipe, read_from
-from harness.recipes.verl_agent import (
+from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, read_from
+from stepcredit.harness.recipes.verl_agent import (
     ALFWORLD_DEVIATIONS,
     E5,
     ENTROPY_BONUS,

@@ -6,10 +6,10 @@ GiGPO's recipe, whose batch and lengths it has.
 
 from __future__ import annotations
 
-from harness.recipes import gigpo
-from harness.recipes.places import OURS, SEARCH_R1, STEPOPSD_CODE, STEPOPSD_PAPER, STEPOPSD_SCRIPT
-from harness.recipes.recipe import Deviation, PaperRecipe, not_published, read_from
-from harness.recipes.verl_agent import minibatch, other_models, warm_up
+from stepcredit.harness.recipes import gigpo
+from stepcredit.harness.recipes.places import OURS, SEARCH_R1, STEPOPSD_CODE, STEPOPSD_PAPER, STEPOPSD_SCRIPT
+from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, not_published, read_from
+from stepcredit.harness.recipes.verl_agent import minibatch, other_models, warm_up
 
 _BOTH = f"{STEPOPSD_PAPER}; {STEPOPSD_SCRIPT}"
 _MODELS = other_models("Qwen3-1.7B (--model qwen3-1.7b)", STEPOPSD_PAPER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.recipes.places import (
+from stepcredit.harness.recipes.places import (
     GIGPO_ALFWORLD,
     GIGPO_SEARCH,
     OURS,
@@ -14,7 +14,7 @@ from harness.recipes.places import (
     VERL_AGENT_PROMPT,
     VERL_AGENT_RETRIEVER,
 )
-from harness.recipes.recipe import Deviation, Sourced, read_from
+from stepcredit.harness.recipes.recipe import Deviation, Sourced, read_from
 
 TRAINER: Mapping[str, Sourced] = {
     **read_from(

@@ -12,12 +12,13 @@ import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from harness import determinism, files
-from harness.errors import UserError
-from harness.policy import Policy, weights_sha256
-from harness.warmstart.cloning import CloningSpec, CloningStep, clone
-from harness.warmstart.demonstrations import Demonstration
-from harness.warmstart.measure import Measurement
+from stepcredit.harness import determinism
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.policy import Policy, weights_sha256
+from stepcredit.harness.record import files
+from stepcredit.harness.warmstart.cloning import CloningSpec, CloningStep, clone
+from stepcredit.harness.warmstart.demonstrations import Demonstration
+from stepcredit.harness.warmstart.measure import Measurement
 
 _LINE_EVERY = 100
 
@@ -60,11 +61,11 @@ def course_of(benchmark: str) -> Course:
         UserError: it has none.
     """
     if benchmark == "alfworld":
-        from harness.warmstart.household import HouseholdCourse
+        from stepcredit.harness.warmstart.household import HouseholdCourse
 
         return HouseholdCourse()
     if benchmark == "searchqa":
-        from harness.warmstart.search import SearchCourse
+        from stepcredit.harness.warmstart.search import SearchCourse
 
         return SearchCourse()
     raise UserError(f"benchmark {benchmark!r} has no warm start; known are alfworld, searchqa")

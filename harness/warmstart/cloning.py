@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from harness.warmstart.demonstrations import Demonstration
+from stepcredit.harness.warmstart.demonstrations import Demonstration
 
 
 @dataclass(frozen=True, slots=True)

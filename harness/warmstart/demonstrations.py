@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.alfworld.searcher import Decision, Searcher, Skill
-from envs.contract import Env
-from harness.transcript import Transcript
+from stepcredit.envs.alfworld.searcher import Decision, Searcher, Skill
+from stepcredit.envs.contract import Env
+from stepcredit.harness.model.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True)

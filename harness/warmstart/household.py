@@ -10,25 +10,25 @@ from functools import partial
 
 import torch
 
-from envs import load_benchmark
-from envs.alfworld.assets import GRAMMAR_VERSION, load_assets
-from envs.alfworld.benchmark import AlfworldBenchmark
-from envs.alfworld.env import AlfworldEnv
-from envs.alfworld.game import Game
-from envs.alfworld.generator import GENERATOR_VERSION, generate
-from envs.alfworld.phrases import phrases
-from envs.alfworld.rooms import SPLIT_SIZES
-from envs.alfworld.searcher import plausible_homes
-from envs.alfworld.subsets import Subset
-from envs.contract import Benchmark
-from envs.panel import Panel
-from harness.policy import Policy, fresh_policy
-from harness.spec import RolloutSpec
-from harness.tokenizer import phrase_tokenizer, token_bytes_table
-from harness.warmstart.cloning import CloningSpec
-from harness.warmstart.demonstrations import Demonstration, DemonstrationSpec, Demonstrator
-from harness.warmstart.embeddings import composed_embeddings
-from harness.warmstart.measure import Measurement, measure
+from stepcredit.envs import load_benchmark
+from stepcredit.envs.alfworld.assets import GRAMMAR_VERSION, load_assets
+from stepcredit.envs.alfworld.benchmark import AlfworldBenchmark
+from stepcredit.envs.alfworld.env import AlfworldEnv
+from stepcredit.envs.alfworld.game import Game
+from stepcredit.envs.alfworld.generator import GENERATOR_VERSION, generate
+from stepcredit.envs.alfworld.phrases import phrases
+from stepcredit.envs.alfworld.rooms import SPLIT_SIZES
+from stepcredit.envs.alfworld.searcher import plausible_homes
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.contract import Benchmark
+from stepcredit.envs.panel import Panel
+from stepcredit.harness.model.policy import Policy, fresh_policy
+from stepcredit.harness.model.tokenizer import phrase_tokenizer, token_bytes_table
+from stepcredit.harness.spec import RolloutSpec
+from stepcredit.harness.warmstart.cloning import CloningSpec
+from stepcredit.harness.warmstart.demonstrations import Demonstration, DemonstrationSpec, Demonstrator
+from stepcredit.harness.warmstart.embeddings import composed_embeddings
+from stepcredit.harness.warmstart.measure import Measurement, measure
 
 _TRIES = 50
 _ABUNDANT = ("Cabinet", "Drawer", "Shelf")
@@ -58,7 +58,7 @@ class WarmstartSpec:
 
 
 class HouseholdCourse:
-    """See `harness.warmstart.build.Course`."""
+    """See `stepcredit.harness.warmstart.build.Course`."""
 
     command = "stepcredit warmstart"
 

@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.contract import Benchmark
-from envs.panel import Panel
-from harness.engine import TransformersEngine
-from harness.policy import Policy
-from harness.rollout import rollout
-from harness.seeds import seed_for
-from harness.spec import RolloutSpec
-from methods.contract import Trajectory
+from stepcredit.envs.contract import Benchmark
+from stepcredit.envs.panel import Panel
+from stepcredit.harness.engine.cached import TransformersEngine
+from stepcredit.harness.episodes.rollout import rollout
+from stepcredit.harness.model.policy import Policy
+from stepcredit.harness.seeds import seed_for
+from stepcredit.harness.spec import RolloutSpec
+from stepcredit.methods.contract import Trajectory
 
 
 @dataclass(frozen=True, slots=True)

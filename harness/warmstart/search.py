@@ -12,26 +12,26 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from envs.searchqa.benchmark import SearchQaBenchmark
-from envs.searchqa.env import Rules, SearchQaEnv
-from envs.searchqa.questions import Dataset, Question
-from envs.searchqa.retrieval.bm25 import Bm25Retriever
-from envs.searchqa.retrieval.contract import Retriever
-from envs.searchqa.synthetic import synthetic_corpus
-from envs.searchqa.synthetic.expert import Habits, Solver, Turn, solution
-from envs.searchqa.synthetic.phrases import kinds, phrases
-from envs.searchqa.synthetic.questions import endless_drafts, solutions
-from envs.searchqa.synthetic.shapes import Draft, Hop, Subjects, facts_of
-from envs.searchqa.synthetic.world import VERSION, make_world
-from envs.searchqa.text import information
-from harness.policy import Policy, fresh_policy
-from harness.settings import build_spec
-from harness.tokenizer import phrase_tokenizer, token_bytes_table
-from harness.transcript import Transcript
-from harness.warmstart.cloning import CloningSpec
-from harness.warmstart.demonstrations import Demonstration, Tape, hint_turn
-from harness.warmstart.embeddings import word_embeddings
-from harness.warmstart.measure import Measurement, measure
+from stepcredit.envs.searchqa.benchmark import SearchQaBenchmark
+from stepcredit.envs.searchqa.env import Rules, SearchQaEnv
+from stepcredit.envs.searchqa.questions import Dataset, Question
+from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
+from stepcredit.envs.searchqa.retrieval.contract import Retriever
+from stepcredit.envs.searchqa.synthetic import synthetic_corpus
+from stepcredit.envs.searchqa.synthetic.expert import Habits, Solver, Turn, solution
+from stepcredit.envs.searchqa.synthetic.phrases import kinds, phrases
+from stepcredit.envs.searchqa.synthetic.questions import endless_drafts, solutions
+from stepcredit.envs.searchqa.synthetic.shapes import Draft, Hop, Subjects, facts_of
+from stepcredit.envs.searchqa.synthetic.world import VERSION, make_world
+from stepcredit.envs.searchqa.text import information
+from stepcredit.harness.model.policy import Policy, fresh_policy
+from stepcredit.harness.model.tokenizer import phrase_tokenizer, token_bytes_table
+from stepcredit.harness.model.transcript import Transcript
+from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.warmstart.cloning import CloningSpec
+from stepcredit.harness.warmstart.demonstrations import Demonstration, Tape, hint_turn
+from stepcredit.harness.warmstart.embeddings import word_embeddings
+from stepcredit.harness.warmstart.measure import Measurement, measure
 
 _SAMPLED = 4000
 
@@ -112,7 +112,8 @@ class SearchDemonstrator:
         for facts in entities:
             query = rng.choice(facts).query
             tape.write(transcript.response(f"<search> {query}</search>"), 0.0)
-            tape.write(transcript.following(information(retriever.search([query], Rules().topk)[0])), 0.0)
+            hits = retriever.search([query], Rules().topk)[0]
+            tape.write(transcript.following(information([hit.passage for hit in hits])), 0.0)
             for fact in rng.sample(facts, len(facts)):
                 tape.write(transcript.response(f"<think> {fact.slot} is"), 0.0)
                 tape.write(transcript.response(f" {fact.value}</think>"), 1.0)
@@ -137,7 +138,7 @@ class SearchWarmstartSpec:
 
 
 class SearchCourse:
-    """See `harness.warmstart.build.Course`."""
+    """See `stepcredit.harness.warmstart.build.Course`."""
 
     command = "stepcredit warmstart --benchmark searchqa"
 

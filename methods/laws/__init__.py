@@ -4,10 +4,17 @@ One test a law, in a test file of your own: ``test_laws = law_tests("late_credit
 for `law_tests`; nothing else in `methods` imports this package.
 """
 
-from methods.laws.groups import furnished, make_group, make_step, make_trajectory, one_word_group, random_group
-from methods.laws.rescorers import GapRescorer, HashRescorer
-from methods.laws.suite import Law, check_laws, law_tests, laws_of
-from methods.laws.trial import LawBroken
+from stepcredit.methods.laws.groups import (
+    furnished,
+    make_group,
+    make_step,
+    make_trajectory,
+    one_word_group,
+    random_group,
+)
+from stepcredit.methods.laws.rescorers import GapRescorer, HashRescorer
+from stepcredit.methods.laws.suite import Law, check_laws, law_tests, laws_of
+from stepcredit.methods.laws.trial import LawBroken
 
 __all__ = [
     "GapRescorer",

@@ -8,10 +8,10 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.contract import Group, Needs, Trajectory, Weights
-from methods.laws.groups import furnished, make_group, odd_groups, one_word_group
-from methods.laws.rescorers import DifferentiableRescorer, GapRescorer, HashRescorer
-from methods.laws.trial import UPDATES, Trial, for_all
+from stepcredit.methods.contract import Group, Needs, Trajectory, Weights
+from stepcredit.methods.laws.groups import furnished, make_group, odd_groups, one_word_group
+from stepcredit.methods.laws.rescorers import DifferentiableRescorer, GapRescorer, HashRescorer
+from stepcredit.methods.laws.trial import UPDATES, Trial, for_all
 
 _OPTION_TRAITS = ("tilts_spans", "tilt", "mixing", "step_budget")
 _ROUNDING = 1e-5

@@ -9,12 +9,12 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.checks import off_spans
-from methods.contract import Group, Trajectory
-from methods.laws.groups import equal_groups_for
-from methods.laws.rescorers import HashRescorer
-from methods.laws.trial import UPDATES, Trial, for_all
-from methods.spans import TargetSpans, target_steps
+from stepcredit.methods.checks import off_spans
+from stepcredit.methods.contract import Group, Trajectory
+from stepcredit.methods.laws.groups import equal_groups_for
+from stepcredit.methods.laws.rescorers import HashRescorer
+from stepcredit.methods.laws.trial import UPDATES, Trial, for_all
+from stepcredit.methods.spans import TargetSpans, target_steps
 
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.5, 0.9, 0.999, 1.0)
 _SCALES = st.sampled_from([0.1, 3.0, 1e4])

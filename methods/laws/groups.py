@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from methods.contract import GoldenTurn, Group, Needs, Span, Step, StopReason, Trajectory
+from stepcredit.methods.contract import GoldenTurn, Group, Needs, Span, Step, StopReason, Trajectory
 
 TASK = "mini/train/Pick/0001"
 

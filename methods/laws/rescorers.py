@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from methods.contract import Rescorer, ScoreRequest, Trajectory, Weights
+from stepcredit.methods.contract import Rescorer, ScoreRequest, Trajectory, Weights
 
 
 class HashRescorer:

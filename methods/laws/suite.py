@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from methods.contract import Method
-from methods.laws import always, declared
-from methods.laws.trial import Trial
-from methods.registry import method_named
+from stepcredit.methods.contract import Method
+from stepcredit.methods.laws import always, declared
+from stepcredit.methods.laws.trial import Trial
+from stepcredit.methods.registry import method_named
 
 Check = Callable[[Trial], None]
 

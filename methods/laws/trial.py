@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from methods.checks import first_offence, require_valid
-from methods.contract import Credit, Group, Method, MethodError, Rescorer, Trajectory
-from methods.grpo import Grpo, GrpoConfig
-from methods.laws.groups import groups_for
-from methods.laws.rescorers import HashRescorer
+from stepcredit.methods.checks import first_offence, require_valid
+from stepcredit.methods.contract import Credit, Group, Method, MethodError, Rescorer, Trajectory
+from stepcredit.methods.grpo import Grpo, GrpoConfig
+from stepcredit.methods.laws.groups import groups_for
+from stepcredit.methods.laws.rescorers import HashRescorer
 
 UPDATES = st.sampled_from([0, 1, 49, 50, 1000])
 """Updates that credit is asked at: schedules may have begun, or ended."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from envs.alfworld.assets import load_assets
-from envs.alfworld.subsets import Subset
+from stepcredit.envs.alfworld.assets import load_assets
+from stepcredit.envs.alfworld.subsets import Subset
 
 START = "loc_bar_0"
 

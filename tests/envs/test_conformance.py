@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from envs.alfworld.assets import load_assets
-from envs.alfworld.engine import for_conformance
-from envs.alfworld.generator import generate
-from envs.alfworld.reference import StockEngine, game_content
-from envs.alfworld.subsets import Subset
+from stepcredit.envs.alfworld.assets import load_assets
+from stepcredit.envs.alfworld.engine import for_conformance
+from stepcredit.envs.alfworld.generator import generate
+from stepcredit.envs.alfworld.reference import StockEngine, game_content
+from stepcredit.envs.alfworld.subsets import Subset
 from tests.envs import rooms
 
 DATA = Path(os.environ.get("STEPCREDIT_DATA", "")) / "alfworld"

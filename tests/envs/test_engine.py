@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.alfworld.env import AlfworldEnv
-from envs.alfworld.game import Game
-from envs.alfworld.generator import generate
-from envs.alfworld.goal import GoalSpec
-from envs.alfworld.identity import state_key
-from envs.alfworld.subsets import Subset
-from envs.alfworld.world import World
-from envs.contract import EnvError
+from stepcredit.envs.alfworld.env import AlfworldEnv
+from stepcredit.envs.alfworld.game import Game
+from stepcredit.envs.alfworld.generator import generate
+from stepcredit.envs.alfworld.goal import GoalSpec
+from stepcredit.envs.alfworld.identity import state_key
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.alfworld.world import World
+from stepcredit.envs.contract import EnvError
 from tests.envs import rooms
 
 GRAMMARS = ("2.1.1", "2.1.2")

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.alfworld.assets import GRAMMAR_VERSION, load_assets
-from envs.alfworld.game import Game
-from envs.alfworld.generator import generate, layout
-from envs.alfworld.oracle import solve
-from envs.alfworld.rooms import KINDS, SIZES, SPLIT_SIZES, rooms_of
-from envs.alfworld.subsets import Subset
-from envs.alfworld.world import World
+from stepcredit.envs.alfworld.assets import GRAMMAR_VERSION, load_assets
+from stepcredit.envs.alfworld.game import Game
+from stepcredit.envs.alfworld.generator import generate, layout
+from stepcredit.envs.alfworld.oracle import solve
+from stepcredit.envs.alfworld.rooms import KINDS, SIZES, SPLIT_SIZES, rooms_of
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.alfworld.world import World
 
 suites = st.sampled_from(sorted(SIZES))
 splits = st.sampled_from(sorted(SPLIT_SIZES))
@@ -28,8 +28,8 @@ indices = st.integers(0, 39)
 
 FINGERPRINT = """
 import hashlib
-from envs.alfworld.generator import generate
-from envs.alfworld.subsets import Subset
+from stepcredit.envs.alfworld.generator import generate
+from stepcredit.envs.alfworld.subsets import Subset
 digest = hashlib.sha256()
 for suite in ("mini", "full"):
     for subset in Subset:

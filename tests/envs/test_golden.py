@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from envs import load_benchmark
-from envs.alfworld.benchmark import AlfworldBenchmark
-from envs.contract import EnvError
-from envs.searchqa.benchmark import SearchQaBenchmark
+from stepcredit.envs import load_benchmark
+from stepcredit.envs.alfworld.benchmark import AlfworldBenchmark
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.benchmark import SearchQaBenchmark
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_an_unknown_task_has_no_reference() -> None:
 
 def test_a_game_that_the_oracle_cannot_win_has_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = AlfworldBenchmark("mini")
-    monkeypatch.setattr("envs.alfworld.benchmark.solve", lambda world: None)
+    monkeypatch.setattr("stepcredit.envs.alfworld.benchmark.solve", lambda world: None)
     task = benchmark.panel("valid_seen").tasks[0].id
     with pytest.raises(EnvError, match=f"{task}: the oracle finds no way to the goal"):
         benchmark.solution(task)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.alfworld.game import Game
-from envs.alfworld.generator import generate
-from envs.alfworld.oracle import oracle_action, solve
-from envs.alfworld.sources import open_source
-from envs.alfworld.subsets import Subset
-from envs.alfworld.world import World
+from stepcredit.envs.alfworld.game import Game
+from stepcredit.envs.alfworld.generator import generate
+from stepcredit.envs.alfworld.oracle import oracle_action, solve
+from stepcredit.envs.alfworld.sources import open_source
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.alfworld.world import World
 
 DATA = os.environ.get("STEPCREDIT_DATA", "")
 

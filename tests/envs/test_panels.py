@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs import BENCHMARKS, load_benchmark
-from envs.alfworld.benchmark import AlfworldBenchmark
-from envs.alfworld.record import GameRecord
-from envs.alfworld.subsets import Subset
-from envs.contract import EnvError
-from envs.panel import Panel, Task
+from stepcredit.envs import BENCHMARKS, load_benchmark
+from stepcredit.envs.alfworld.benchmark import AlfworldBenchmark
+from stepcredit.envs.alfworld.record import GameRecord
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.panel import Panel, Task
 
 names = st.text("abcdefgh/0123456789", min_size=1, max_size=8)
 tasks = st.lists(

@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from envs.alfworld.assets import load_assets
-from envs.alfworld.env import AlfworldEnv
-from envs.alfworld.game import Game
-from envs.alfworld.generator import generate
-from envs.alfworld.searcher import Goal, Searcher, Skill, plausible_homes
-from envs.alfworld.subsets import Subset
-from envs.contract import EnvError
+from stepcredit.envs.alfworld.assets import load_assets
+from stepcredit.envs.alfworld.env import AlfworldEnv
+from stepcredit.envs.alfworld.game import Game
+from stepcredit.envs.alfworld.generator import generate
+from stepcredit.envs.alfworld.searcher import Goal, Searcher, Skill, plausible_homes
+from stepcredit.envs.alfworld.subsets import Subset
+from stepcredit.envs.contract import EnvError
 
 HOMES = plausible_homes(load_assets().fits)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from envs.alfworld.assets import load_assets, read_assets
-from envs.alfworld.benchmark import AlfworldBenchmark
-from envs.alfworld.sources import listed_games, open_source
-from envs.contract import EnvError
+from stepcredit.envs.alfworld.assets import load_assets, read_assets
+from stepcredit.envs.alfworld.benchmark import AlfworldBenchmark
+from stepcredit.envs.alfworld.sources import listed_games, open_source
+from stepcredit.envs.contract import EnvError
 
 DATA = os.environ.get("STEPCREDIT_DATA", "")
 needs_data = pytest.mark.skipif(not DATA, reason="STEPCREDIT_DATA is unset: no real games")

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.panel import Panel, Task
+from stepcredit.envs.panel import Panel, Task
 
 PANEL = Panel.of("toy", "toy", "test", [Task(f"{subset}/{n:02d}", subset, "0") for subset in "abc" for n in range(20)])
 

@@ -8,12 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import determinism
-from harness.cell import Cell
-from harness.parts import assemble
-from harness.settings import build_spec
-from harness.spec import RunSpec
-from harness.train import train
+from stepcredit.harness import determinism
+from stepcredit.harness.record.cell import Cell
+from stepcredit.harness.run.train import train
+from stepcredit.harness.setup.parts import assemble
+from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.spec import RunSpec
 
 SMALL = (
     "updates=3",

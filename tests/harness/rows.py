@@ -3,8 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from harness.record import EpisodeRow
-from methods.contract import Group, Span, Step, StopReason, Trajectory
+from stepcredit.harness.record.rows import EpisodeRow
+from stepcredit.methods.contract import Group, Span, Step, StopReason, Trajectory
 
 
 def step(prompt: list[int], response: list[int], *, valid: bool = True, observation: str = "You see a mug.") -> Step:

@@ -10,14 +10,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from envs.contract import EnvFailure, Observation, StepResult, TurnFormat
-from envs.panel import Task
-from harness.engine import TransformersEngine
-from harness.policy import Policy, fresh_policy
-from harness.rollout import rollout
-from harness.spec import RolloutSpec
-from harness.tokenizer import TAGS, phrase_tokenizer
-from methods.contract import Group
+from stepcredit.envs.contract import EnvFailure, Observation, StepResult, TurnFormat
+from stepcredit.envs.panel import Task
+from stepcredit.harness.engine.cached import TransformersEngine
+from stepcredit.harness.episodes.rollout import rollout
+from stepcredit.harness.model.policy import Policy, fresh_policy
+from stepcredit.harness.model.tokenizer import TAGS, phrase_tokenizer
+from stepcredit.harness.spec import RolloutSpec
+from stepcredit.methods.contract import Group
 
 PHRASES = ("the mug is on shelf ", "nothing happens.", "look", "go to ", "shelf ", "you see ", "think about it")
 TURNS = TurnFormat(("action",), "Act.")

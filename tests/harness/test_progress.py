@@ -2,7 +2,7 @@
 
 import io
 
-from harness.progress import Lines, Report, decode, display_for, encode
+from stepcredit.harness.progress import Lines, Report, decode, display_for, encode
 
 
 def test_report_survives_the_pipe() -> None:

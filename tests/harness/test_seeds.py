@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.seeds import seed_for, turn_seed, uniforms
+from stepcredit.harness.seeds import seed_for, turn_seed, uniforms
 
 
 def test_a_seed_is_the_same_on_every_machine() -> None:

@@ -1,6 +1,6 @@
 """Rollouts of made-up tokens and rescorers that answer by rule: those of the law suite, under one roof."""
 
-from methods.laws import (
+from stepcredit.methods.laws import (
     GapRescorer,
     HashRescorer,
     make_group,
@@ -9,7 +9,7 @@ from methods.laws import (
     one_word_group,
     random_group,
 )
-from methods.laws.groups import EVERYTHING, equal_groups_for, groups_for
+from stepcredit.methods.laws.groups import EVERYTHING, equal_groups_for, groups_for
 
 __all__ = [
     "GapRescorer",

@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from methods.advantages import advantages_of, constant
-from methods.contract import (
+from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.contract import (
     Credit,
     Group,
     Method,
@@ -20,9 +20,9 @@ from methods.contract import (
     Trajectory,
     Weights,
 )
-from methods.laws import LawBroken, check_laws, law_tests, laws_of
-from methods.laws.always import declared_uses_are_real
-from methods.laws.suite import ALWAYS, BY_TRAIT
+from stepcredit.methods.laws import LawBroken, check_laws, law_tests, laws_of
+from stepcredit.methods.laws.always import declared_uses_are_real
+from stepcredit.methods.laws.suite import ALWAYS, BY_TRAIT
 
 
 class Options(MethodConfig):

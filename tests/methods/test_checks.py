@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.checks import require_valid
-from methods.contract import Credit, Group, Method, MethodConfig, MethodError, Rescorer, Traits
+from stepcredit.methods.checks import require_valid
+from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, MethodError, Rescorer, Traits
 from tests.methods.support import make_group, make_step, make_trajectory, one_word_group
 
 GROUP = one_word_group(True, False)

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods.advantages import group_advantages
-from methods.contract import Group, MethodError, Span, Trajectory
-from methods.registry import build
-from methods.shaping import equal_step_mean_abs, raw_weights
-from methods.stepopsd import shape_advantages
+from stepcredit.methods.advantages import group_advantages
+from stepcredit.methods.contract import Group, MethodError, Span, Trajectory
+from stepcredit.methods.registry import build
+from stepcredit.methods.shaping import equal_step_mean_abs, raw_weights
+from stepcredit.methods.stepopsd import shape_advantages
 from tests.methods.support import GapRescorer, make_group, make_step, make_trajectory
 
 LN3 = math.log(3.0)

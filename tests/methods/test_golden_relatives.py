@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.contract import Credit, GoldenTurn, Group, MethodError, Span, Trajectory
-from methods.registry import build
-from methods.spans import TargetSpans, target_steps
+from stepcredit.methods.contract import Credit, GoldenTurn, Group, MethodError, Span, Trajectory
+from stepcredit.methods.registry import build
+from stepcredit.methods.spans import TargetSpans, target_steps
 from tests.methods.support import GapRescorer, HashRescorer, make_group, make_step, make_trajectory
 
 GAPS = [0.7, -0.4, 0.05, -1.3]

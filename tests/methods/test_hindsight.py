@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from methods.contract import Group
-from methods.hindsight import peer_hindsight
-from methods.registry import build
+from stepcredit.methods.contract import Group
+from stepcredit.methods.hindsight import peer_hindsight
+from stepcredit.methods.registry import build
 from tests.methods.support import HashRescorer, make_group, make_step, make_trajectory, one_word_group
 
 LOSER = make_trajectory(make_step(1, text="sleep"), success=False)

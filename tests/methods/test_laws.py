@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods.advantages import advantages_of
-from methods.checks import require_valid
-from methods.contract import Credit, Group, Method
-from methods.laws import Law, laws_of
-from methods.registry import METHODS, build, registered
+from stepcredit.methods.advantages import advantages_of
+from stepcredit.methods.checks import require_valid
+from stepcredit.methods.contract import Credit, Group, Method
+from stepcredit.methods.laws import Law, laws_of
+from stepcredit.methods.registry import METHODS, build, registered
 from tests.methods.support import HashRescorer, groups, one_word_group, random_group
 
 VARIANTS: list[tuple[str, dict[str, Any]]] = [

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.app import run
-from methods.registry import METHODS
+from stepcredit.harness.cli.app import run
+from stepcredit.methods.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 PIP = f"{sys.executable} -m pip install --quiet --no-index --no-deps --no-build-isolation --target site"
@@ -104,5 +104,5 @@ def test_it_is_written_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_methods_do_not_load_what_only_their_laws_need() -> None:
-    code = "import sys, methods.registry, methods.checks; sys.exit('hypothesis' in sys.modules)"
+    code = "import sys, stepcredit.methods.registry, stepcredit.methods.checks; sys.exit('hypothesis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from harness.cli.app import run
-from methods.contract import MethodError
-from methods.registry import METHODS, build, method_named, registered, resolved_options
+from stepcredit.harness.cli.app import run
+from stepcredit.methods.contract import MethodError
+from stepcredit.methods.registry import METHODS, build, method_named, registered, resolved_options
 
 
 def register(monkeypatch: pytest.MonkeyPatch, folder: Path, package: str, code: str, **points: str) -> None:
@@ -57,7 +57,7 @@ def test_wrong_names_and_options_are_one_sentence(name: str, options: dict[str, 
 
 
 OUTSIDE = """
-from methods.grpo import Grpo
+from stepcredit.methods.grpo import Grpo
 class Outside(Grpo): name = "outside"
 """
 
@@ -72,7 +72,7 @@ def test_an_installed_package_registers_a_method(tmp_path: Path, monkeypatch: py
 
 
 WHOLE = """
-from methods.grpo import Grpo
+from stepcredit.methods.grpo import Grpo
 class Taken(Grpo): name = "taken"
 class Grpo2(Grpo): name = "grpo"
 class Incomplete(Grpo.__mro__[1]): name = "incomplete"
@@ -83,9 +83,9 @@ thing = 3
 @pytest.mark.parametrize(
     ("points", "complaint"),
     [
-        ({"grpo": "Grpo2"}, "'odd:Grpo2' registers the method 'grpo', but that name is taken by 'methods.grpo'"),
+        ({"grpo": "Grpo2"}, "'odd:Grpo2' registers the method 'grpo', .* is taken by 'stepcredit.methods.grpo'"),
         ({"gone": "Missing"}, "method 'gone' of entry point 'odd:Missing' cannot be loaded: .*'Missing'"),
-        ({"thing": "thing"}, "method 'thing' .* is not a subclass of methods.contract.Method"),
+        ({"thing": "thing"}, "method 'thing' .* is not a subclass of stepcredit.methods.contract.Method"),
         ({"other": "Taken"}, "method 'other' .* calls itself 'taken'"),
         ({"incomplete": "Incomplete"}, "method 'incomplete' .* lacks paper, traits, credit"),
     ],

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from paper.build import build
-from paper.errors import PaperError
-from paper.figures import learning_curves, subset_bars
-from paper.report import markdown_report, report_of
-from paper.results import load_study
+from stepcredit.paper.build import build
+from stepcredit.paper.errors import PaperError
+from stepcredit.paper.figures import learning_curves, subset_bars
+from stepcredit.paper.report import markdown_report, report_of
+from stepcredit.paper.results import load_study
 from tests.paper.support import episode, save_manifest, simulated_episodes, tasks, write_run, write_study
 
 
@@ -125,8 +125,9 @@ def test_an_output_that_cannot_be_written_is_named(study: Path, tmp_path: Path):
 
 
 def test_the_paper_needs_no_torch():
-    code = "import sys, paper.build, paper.compare; print(*sys.modules)"
+    code = "import sys, stepcredit.paper.build, stepcredit.paper.compare; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
-    assert "paper" in loaded
-    assert not loaded & {"torch", "transformers", "harness", "methods", "envs"}
+    loaded = set(done.stdout.split())
+    assert "stepcredit.paper" in loaded
+    others = {"torch", "transformers", "stepcredit.harness", "stepcredit.methods", "stepcredit.envs"}
+    assert not loaded & others

@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from paper.capability import capability_tables
-from paper.errors import PaperError
-from paper.render import comma_separated, latex, markdown
-from paper.results import load_study
-from paper.statistics import Interval
-from paper.tables import Score, Table
+from stepcredit.paper.capability import capability_tables
+from stepcredit.paper.errors import PaperError
+from stepcredit.paper.render import comma_separated, latex, markdown
+from stepcredit.paper.results import load_study
+from stepcredit.paper.statistics import Interval
+from stepcredit.paper.tables import Score, Table
 from tests.paper.support import sha256, write_run
 
 EXAMINATION = {"sha256": sha256("tasks"), "lm_eval": "0.4.13", "limit": 4, "seed": 0, "max_new_tokens": 32}

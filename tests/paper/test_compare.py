@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from paper.compare import Verdict, compare
+from stepcredit.paper.compare import Verdict, compare
 from tests.paper.support import episode, sha256, tasks, write_run
 
 PANEL = tasks(12)

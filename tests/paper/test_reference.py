@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from paper.build import build
+from stepcredit.paper.build import build
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = {name: ROOT / "results" / name for name in ("reference", "reference-searchqa")}

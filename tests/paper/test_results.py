@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from paper.errors import PaperError
-from paper.results import load_study
+from stepcredit.paper.errors import PaperError
+from stepcredit.paper.results import load_study
 from tests.paper.support import episode, simulated_episodes, spec, write_run, write_study
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paper.statistics import Interval, paired_difference, student_t, success_rate, wilson
+from stepcredit.paper.statistics import Interval, paired_difference, student_t, success_rate, wilson
 
 
 def frame(rows: list[tuple[int, str, bool]]) -> pd.DataFrame:

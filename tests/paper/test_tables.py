@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from paper.render import comma_separated, latex, markdown, points
-from paper.results import load_study
-from paper.tables import (
+from stepcredit.paper.render import comma_separated, latex, markdown, points
+from stepcredit.paper.results import load_study
+from stepcredit.paper.tables import (
     Cell,
     Digest,
     Score,

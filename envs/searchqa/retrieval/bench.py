@@ -17,11 +17,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from envs.searchqa.corpus import Corpus, read_corpus
-from envs.searchqa.retrieval.bm25 import Bm25Retriever
-from envs.searchqa.retrieval.contract import Hit, Passage, RetrievalError, Retriever
-from envs.searchqa.retrieval.jvm import find_toolchain
-from envs.searchqa.retrieval.lucene import LuceneRetriever
+from stepcredit.envs.searchqa.corpus import Corpus, Passage, read_corpus
+from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
+from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError, Retriever
+from stepcredit.envs.searchqa.retrieval.jvm import find_toolchain
+from stepcredit.envs.searchqa.retrieval.lucene import LuceneRetriever
 
 Result = TypeVar("Result")
 
@@ -124,7 +124,7 @@ def _overlap(one: Sequence[str], other: Sequence[str]) -> float:
 
 
 def _peak_mb(cache: Path) -> float:
-    command = [sys.executable, "-m", "envs.searchqa.retrieval.bench", str(cache)]
+    command = [sys.executable, "-m", "stepcredit.envs.searchqa.retrieval.bench", str(cache)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

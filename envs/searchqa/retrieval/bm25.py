@@ -9,12 +9,12 @@ from pathlib import Path
 import bm25s
 import numpy as np
 
-from envs.searchqa.corpus import Corpus, contents
-from envs.searchqa.retrieval.analysis import analyzer
-from envs.searchqa.retrieval.contract import Hit
-from envs.searchqa.retrieval.index_cache import Recipe, open_index
-from envs.searchqa.retrieval.limits import hits_wanted
-from envs.searchqa.retrieval.ranking import rank
+from stepcredit.envs.searchqa.corpus import Corpus, contents
+from stepcredit.envs.searchqa.retrieval.analysis import analyzer
+from stepcredit.envs.searchqa.retrieval.contract import Hit
+from stepcredit.envs.searchqa.retrieval.index_cache import Recipe, open_index
+from stepcredit.envs.searchqa.retrieval.limits import hits_wanted
+from stepcredit.envs.searchqa.retrieval.ranking import rank
 
 ENGINE = "bm25s"
 

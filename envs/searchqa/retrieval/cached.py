@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-from envs.searchqa.retrieval.contract import Hit, Retriever
+from stepcredit.envs.searchqa.retrieval.contract import Hit, Retriever
 
 
 class CachedRetriever:

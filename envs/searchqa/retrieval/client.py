@@ -8,8 +8,8 @@ from functools import cached_property
 
 import httpx
 
-from envs.searchqa.retrieval import wire
-from envs.searchqa.retrieval.contract import Hit, RetrievalError
+from stepcredit.envs.searchqa.retrieval import wire
+from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
 
 _BATCH = 64
 _LONGEST_PAUSE_S = 30.0

@@ -6,20 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from envs.contract import EnvError
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.corpus import Passage
 
 
 class RetrievalError(EnvError):
     """A retriever cannot answer: one sentence that says which, why and what to do. It ends the run, not an episode."""
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """One passage of a corpus."""
-
-    id: str
-    title: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

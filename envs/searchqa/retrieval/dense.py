@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from envs.searchqa.corpus import Corpus
-from envs.searchqa.retrieval.contract import Hit, Passage, RetrievalError
-from envs.searchqa.retrieval.index_cache import Recipe, open_index
-from envs.searchqa.retrieval.limits import hits_wanted
-from envs.searchqa.retrieval.wire import encodable
+from stepcredit.envs.searchqa.corpus import Corpus, Passage
+from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
+from stepcredit.envs.searchqa.retrieval.index_cache import Recipe, open_index
+from stepcredit.envs.searchqa.retrieval.limits import hits_wanted
+from stepcredit.envs.searchqa.retrieval.wire import encodable
 
 if TYPE_CHECKING:
     from torch import Tensor

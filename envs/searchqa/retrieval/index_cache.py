@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envs.searchqa.corpus import Corpus
-from envs.searchqa.retrieval.contract import RetrievalError
+from stepcredit.envs.searchqa.corpus import Corpus
+from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
 
 MANIFEST = "manifest.json"
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from envs.searchqa.retrieval.contract import RetrievalError
+from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
 
 OLDEST_JAVA = 21
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envs.searchqa.retrieval.contract import RetrievalError
+from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
 
 
 def hits_wanted(k: int, passages: int) -> int:

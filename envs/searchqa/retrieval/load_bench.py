@@ -1,4 +1,4 @@
-"""The server under load: `python -m envs.searchqa.retrieval.load_bench [--engine bm25|lucene] [--queries 100000]`.
+"""The server under load: `python -m stepcredit.envs.searchqa.retrieval.load_bench [--engine lucene] [--queries 9000]`.
 
 Questions, of STEPCREDIT_DATA or else the generated ones, go over loopback in batches of 64 from 16 clients, twice: as
 fast as the clients can, which says how many queries a second the server takes; and at a fixed rate, which says how long
@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from envs.contract import EnvError
-from envs.searchqa.retrieval import wire
-from envs.searchqa.sources import open_source
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.retrieval import wire
+from stepcredit.envs.searchqa.sources import open_source
 
 CLIENTS = 16
 BATCH = 64
@@ -35,7 +35,7 @@ TOPK = 3
 RATE = 1500
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_COMMAND = "import sys; from harness.cli.app import run; sys.exit(run(sys.argv[1:]))"
+_COMMAND = "import sys; from stepcredit.harness.cli.app import run; sys.exit(run(sys.argv[1:]))"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from envs.searchqa.corpus import Corpus, contents
-from envs.searchqa.retrieval.contract import Hit, RetrievalError
-from envs.searchqa.retrieval.index_cache import Recipe, open_index
-from envs.searchqa.retrieval.jvm import Toolchain, find_toolchain, machine
-from envs.searchqa.retrieval.limits import hits_wanted
+from stepcredit.envs.searchqa.corpus import Corpus, contents
+from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
+from stepcredit.envs.searchqa.retrieval.index_cache import Recipe, open_index
+from stepcredit.envs.searchqa.retrieval.jvm import Toolchain, find_toolchain, machine
+from stepcredit.envs.searchqa.retrieval.limits import hits_wanted
 
 ENGINE = "lucene"
 

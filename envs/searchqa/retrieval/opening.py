@@ -16,11 +16,17 @@ from pydantic import (
     model_validator,
 )
 
-from envs.naming import unknown
-from envs.searchqa.corpus import Corpus
-from envs.searchqa.retrieval import wire
-from envs.searchqa.retrieval.contract import RetrievalError, Retriever
-from envs.searchqa.retrieval.dense import DenseRetriever, EncoderSettings, InvertedLists, Pooling, SentenceEncoder
+from stepcredit.envs.naming import unknown
+from stepcredit.envs.searchqa.corpus import Corpus
+from stepcredit.envs.searchqa.retrieval import wire
+from stepcredit.envs.searchqa.retrieval.contract import RetrievalError, Retriever
+from stepcredit.envs.searchqa.retrieval.dense import (
+    DenseRetriever,
+    EncoderSettings,
+    InvertedLists,
+    Pooling,
+    SentenceEncoder,
+)
 
 Engine = Literal["bm25", "lucene", "dense", "http"]
 IndexKind = Literal["flat", "ivf"]
@@ -115,18 +121,18 @@ def open_retriever(spec: RetrieverSpec, corpus: Corpus | None) -> Retriever:
         RetrievalError: the engine's library, index or server cannot be used, or there is no corpus for it.
     """
     if spec.engine == "http":
-        from envs.searchqa.retrieval.client import HttpRetriever
+        from stepcredit.envs.searchqa.retrieval.client import HttpRetriever
 
         url = spec.url or os.environ.get(URL_VARIABLE) or f"http://{wire.HOST}:{wire.PORT}"
         return HttpRetriever(url, spec.timeout_s, spec.retries)
     if corpus is None:
         raise RetrievalError(f"retriever {spec.engine} has nothing to search; give it a corpus, or choose engine http")
     if spec.engine == "bm25":
-        from envs.searchqa.retrieval.bm25 import Bm25Retriever
+        from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
 
         return Bm25Retriever(corpus, spec.k1, spec.b)
     if spec.engine == "lucene":
-        from envs.searchqa.retrieval.lucene import LuceneRetriever
+        from stepcredit.envs.searchqa.retrieval.lucene import LuceneRetriever
 
         return LuceneRetriever(corpus, spec.k1, spec.b)
     return _open_dense(spec, corpus)

@@ -13,8 +13,8 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from envs.searchqa.retrieval import wire
-from envs.searchqa.retrieval.contract import RetrievalError, Retriever
+from stepcredit.envs.searchqa.retrieval import wire
+from stepcredit.envs.searchqa.retrieval.contract import RetrievalError, Retriever
 
 _DRAINED = 4
 """How many times the largest body is read before an answer; less would cut off clients that send it whole first."""

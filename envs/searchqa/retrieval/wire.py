@@ -11,8 +11,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from envs.searchqa.corpus import contents
-from envs.searchqa.retrieval.contract import Hit, Passage
+from stepcredit.envs.searchqa.corpus import Passage, contents
+from stepcredit.envs.searchqa.retrieval.contract import Hit
 
 RETRIEVE, HEALTH, INFO = "/retrieve", "/health", "/info"
 HOST, PORT = "127.0.0.1", 8000

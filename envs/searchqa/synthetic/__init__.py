@@ -1,6 +1,6 @@
 """`searchqa-synthetic`: a generated encyclopedia and questions about it, for machines without any data."""
 
-from envs.searchqa.synthetic.passages import synthetic_corpus
-from envs.searchqa.synthetic.questions import synthetic_questions
+from stepcredit.envs.searchqa.synthetic.passages import synthetic_corpus
+from stepcredit.envs.searchqa.synthetic.questions import synthetic_questions
 
 __all__ = ["synthetic_corpus", "synthetic_questions"]

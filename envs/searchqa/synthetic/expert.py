@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.searchqa.synthetic.shapes import Draft, Hop
+from stepcredit.envs.searchqa.synthetic.shapes import Draft, Hop
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,18 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 
-from envs.searchqa.corpus import Corpus
-from envs.searchqa.retrieval.contract import Passage
-from envs.searchqa.synthetic.names import KINDS
-from envs.searchqa.synthetic.world import VERSION, City, Organisation, Person, Region, Work, World, make_world
+from stepcredit.envs.searchqa.corpus import Corpus, Passage
+from stepcredit.envs.searchqa.synthetic.names import KINDS
+from stepcredit.envs.searchqa.synthetic.world import (
+    VERSION,
+    City,
+    Organisation,
+    Person,
+    Region,
+    Work,
+    World,
+    make_world,
+)
 
 _LISTED = 4
 

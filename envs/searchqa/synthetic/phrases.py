@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from envs.searchqa.synthetic import names
-from envs.searchqa.synthetic.passages import synthetic_corpus
-from envs.searchqa.synthetic.questions import endless_drafts
-from envs.searchqa.synthetic.world import YEARS
-from envs.searchqa.text import INVALID, NO_TURN_LEFT
+from stepcredit.envs.searchqa.synthetic import names
+from stepcredit.envs.searchqa.synthetic.passages import synthetic_corpus
+from stepcredit.envs.searchqa.synthetic.questions import endless_drafts
+from stepcredit.envs.searchqa.synthetic.world import YEARS
+from stepcredit.envs.searchqa.text import INVALID, NO_TURN_LEFT
 
 _TAGS = ("<search>", "</search>", "<answer>", "</answer>")
 _FRAMES = ("\n\n<information>Doc 1(Title:", "\nDoc 2(Title:", "\nDoc 3(Title:", "\n</information>\n\n", "Question:")

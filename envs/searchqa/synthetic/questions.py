@@ -6,10 +6,10 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
-from envs.searchqa.questions import Dataset, Question
-from envs.searchqa.synthetic.expert import solution
-from envs.searchqa.synthetic.shapes import Draft, Subjects, draft_of
-from envs.searchqa.synthetic.world import VERSION, make_world
+from stepcredit.envs.searchqa.questions import Dataset, Question
+from stepcredit.envs.searchqa.synthetic.expert import solution
+from stepcredit.envs.searchqa.synthetic.shapes import Draft, Subjects, draft_of
+from stepcredit.envs.searchqa.synthetic.world import VERSION, make_world
 
 TEST_SIZE = 60
 """Evaluation questions a dataset."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from envs.searchqa.questions import Dataset
-from envs.searchqa.synthetic.names import KINDS
-from envs.searchqa.synthetic.world import City, Organisation, Person, Region, Work, World
+from stepcredit.envs.searchqa.questions import Dataset
+from stepcredit.envs.searchqa.synthetic.names import KINDS
+from stepcredit.envs.searchqa.synthetic.world import City, Organisation, Person, Region, Work, World
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 
-from envs.searchqa.synthetic.names import (
+from stepcredit.envs.searchqa.synthetic.names import (
     CITIES,
     FIRST,
     INSTITUTES,

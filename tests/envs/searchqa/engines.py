@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from envs.searchqa.corpus import Corpus
-from envs.searchqa.retrieval.contract import Hit, Passage
+from stepcredit.envs.searchqa.corpus import Corpus, Passage
+from stepcredit.envs.searchqa.retrieval.contract import Hit
 
 DATA = Path(os.environ.get("STEPCREDIT_DATA", "")) / "searchqa"
 needs_data = pytest.mark.skipif(

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.searchqa.corpus import Corpus, read_corpus
-from envs.searchqa.retrieval.analysis import analyzer
-from envs.searchqa.retrieval.bm25 import Bm25Retriever
-from envs.searchqa.retrieval.contract import Passage, RetrievalError
-from envs.searchqa.retrieval.index_cache import MANIFEST, cache_root
-from envs.searchqa.retrieval.ranking import rank, rank_with_numpy
+from stepcredit.envs.searchqa.corpus import Corpus, Passage, read_corpus
+from stepcredit.envs.searchqa.retrieval.analysis import analyzer
+from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
+from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
+from stepcredit.envs.searchqa.retrieval.index_cache import MANIFEST, cache_root
+from stepcredit.envs.searchqa.retrieval.ranking import rank, rank_with_numpy
 from tests.envs.searchqa.engines import FOUR, ODD_QUERIES, SILENT_QUERIES, TERMS, expected_scores, ids
 
 WORDS = ["cat", "cats", "dog", "fox", "grass", "the", "unknown", "jumping", "?"]
@@ -230,7 +230,7 @@ def test_the_cache_is_where_the_user_says(tmp_path: Path) -> None:
 
 _OPEN = """
 from tests.envs.searchqa.engines import FOUR
-from envs.searchqa.retrieval.bm25 import Bm25Retriever
+from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
 print([hit.score for hit in Bm25Retriever(FOUR).search(["cat dog"], 3)[0]])
 """
 

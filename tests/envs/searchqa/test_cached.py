@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.searchqa.retrieval.cached import CachedRetriever
-from envs.searchqa.retrieval.contract import Hit, Passage, RetrievalError
+from stepcredit.envs.searchqa.corpus import Passage
+from stepcredit.envs.searchqa.retrieval.cached import CachedRetriever
+from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
 
 calls = st.lists(st.tuples(st.lists(st.sampled_from("abcd"), max_size=4), st.integers(1, 2)), max_size=8)
 

@@ -14,11 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from envs.searchqa.retrieval import wire
-from envs.searchqa.retrieval.bm25 import Bm25Retriever
-from envs.searchqa.retrieval.client import HttpRetriever
-from envs.searchqa.retrieval.contract import Hit, Passage, RetrievalError
-from envs.searchqa.retrieval.server import create_app
+from stepcredit.envs.searchqa.corpus import Passage
+from stepcredit.envs.searchqa.retrieval import wire
+from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
+from stepcredit.envs.searchqa.retrieval.client import HttpRetriever
+from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
+from stepcredit.envs.searchqa.retrieval.server import create_app
 from tests.envs.searchqa.engines import FOUR, ODD_QUERIES
 from tests.envs.searchqa.serving import free_port, serving
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.contract import EnvError
-from envs.searchqa.corpus import Corpus, contents, read_corpus
-from envs.searchqa.retrieval.contract import Passage
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.corpus import Corpus, Passage, contents, read_corpus
 
 ROWS = [
     {"id": "p1", "title": "Oslo", "text": "Oslo is the capital of Norway."},

@@ -13,9 +13,15 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from envs.searchqa.corpus import Corpus
-from envs.searchqa.retrieval.contract import Passage, RetrievalError
-from envs.searchqa.retrieval.dense import DenseRetriever, EncoderSettings, InvertedLists, Pooling, SentenceEncoder
+from stepcredit.envs.searchqa.corpus import Corpus, Passage
+from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
+from stepcredit.envs.searchqa.retrieval.dense import (
+    DenseRetriever,
+    EncoderSettings,
+    InvertedLists,
+    Pooling,
+    SentenceEncoder,
+)
 from tests.envs.searchqa.engines import ids
 
 WORDS = [
@@ -207,6 +213,9 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
 
 
 def test_the_module_comes_without_torch() -> None:
-    code = "import sys, envs.searchqa.retrieval.opening; print({'torch', 'transformers', 'faiss'} & set(sys.modules))"
+    code = (
+        "import sys, stepcredit.envs.searchqa.retrieval.opening; "
+        "print({'torch', 'transformers', 'faiss'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "set()\n"

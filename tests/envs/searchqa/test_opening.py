@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from envs.contract import EnvError
-from envs.searchqa.retrieval.bm25 import Bm25Retriever
-from envs.searchqa.retrieval.contract import RetrievalError
-from envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
-from envs.searchqa.retrieval.server import create_app
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
+from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
+from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
+from stepcredit.envs.searchqa.retrieval.server import create_app
 from tests.envs.searchqa.engines import FOUR
 from tests.envs.searchqa.serving import free_port, serving
 

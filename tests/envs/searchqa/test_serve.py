@@ -16,10 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness.cli.app import run
+from stepcredit.harness.cli.app import run
 from tests.envs.searchqa.engines import FOUR
 
-COMMAND = [sys.executable, "-m", "harness.cli", "serve-retriever"]
+COMMAND = [sys.executable, "-m", "stepcredit.harness.cli", "serve-retriever"]
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.searchqa.retrieval import wire
-from envs.searchqa.retrieval.bm25 import Bm25Retriever
-from envs.searchqa.retrieval.contract import Hit, RetrievalError
-from envs.searchqa.retrieval.server import create_app
+from stepcredit.envs.searchqa.retrieval import wire
+from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
+from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
+from stepcredit.envs.searchqa.retrieval.server import create_app
 from tests.envs.searchqa.engines import FOUR, ODD_QUERIES, ids
 from tests.envs.searchqa.serving import serving
 

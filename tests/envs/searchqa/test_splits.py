@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from envs.contract import EnvError
-from envs.searchqa.loaders import load_questions
-from envs.searchqa.metrics import normalised
-from envs.searchqa.questions import Dataset, Question
-from envs.searchqa.splits import dropped_questions, split_questions
+from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.loaders import load_questions
+from stepcredit.envs.searchqa.metrics import normalised
+from stepcredit.envs.searchqa.questions import Dataset, Question
+from stepcredit.envs.searchqa.splits import dropped_questions, split_questions
 
 DATA = Path(os.environ.get("STEPCREDIT_DATA", "")) / "searchqa" / "questions.jsonl.gz"
 needs_data = pytest.mark.skipif(

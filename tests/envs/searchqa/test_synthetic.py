@@ -6,15 +6,15 @@ import random
 from collections import Counter
 from itertools import islice
 
-from envs.searchqa.benchmark import SearchQaBenchmark
-from envs.searchqa.env import Rules, SearchQaEnv
-from envs.searchqa.metrics import normalised
-from envs.searchqa.questions import Dataset, Question
-from envs.searchqa.retrieval.bm25 import Bm25Retriever
-from envs.searchqa.synthetic import synthetic_corpus, synthetic_questions
-from envs.searchqa.synthetic.expert import Habits, Solver
-from envs.searchqa.synthetic.questions import endless_drafts, solutions
-from envs.searchqa.synthetic.shapes import Draft
+from stepcredit.envs.searchqa.benchmark import SearchQaBenchmark
+from stepcredit.envs.searchqa.env import Rules, SearchQaEnv
+from stepcredit.envs.searchqa.metrics import normalised
+from stepcredit.envs.searchqa.questions import Dataset, Question
+from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
+from stepcredit.envs.searchqa.synthetic import synthetic_corpus, synthetic_questions
+from stepcredit.envs.searchqa.synthetic.expert import Habits, Solver
+from stepcredit.envs.searchqa.synthetic.questions import endless_drafts, solutions
+from stepcredit.envs.searchqa.synthetic.shapes import Draft
 
 BENCHMARK = SearchQaBenchmark("synthetic")
 RETRIEVER = Bm25Retriever(synthetic_corpus())

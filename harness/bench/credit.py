@@ -1,0 +1,178 @@
+"""Measurements of credit: rescoring beside plain forward passes, and what each method adds to an update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stepcredit.envs.contract import Benchmark
+from stepcredit.harness.engine.cached import TransformersEngine
+from stepcredit.harness.engine.rescore import ModelRescorer
+from stepcredit.harness.episodes.rollout import rollout
+from stepcredit.harness.model.policy import Policy
+from stepcredit.harness.run.learner import Learner
+from stepcredit.harness.run.objective import update_policy
+from stepcredit.harness.run.schedule import tasks_of_update
+from stepcredit.harness.setup.parts import assemble
+from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.spec import RolloutSpec, RunSpec
+from stepcredit.methods.contract import Credit, Group, Method, Rescorer, ScoreRequest, Trajectory, Weights
+from stepcredit.methods.hindsight import peer_hindsight
+from stepcredit.methods.registry import METHODS, build
+
+_LONG = RolloutSpec(group=2, max_turns=40, max_context_tokens=4096)
+_STEPS = (20, 30, 40)
+_REPEATS = 9
+
+
+def measure_rescoring(policy: Policy, benchmark: Benchmark) -> dict[str, float]:
+    """Student and teacher log-probabilities of real ALFWorld trajectories, by the rescorer and step by step.
+
+    The trajectories failed after 40 turns and are cut to their first 20, 30 and 40; the teacher is shown the actions of
+    the peer that succeeded. The baseline reads each step's whole prompt twice, with and without that block.
+
+    Returns:
+        Medians of milliseconds a trajectory, over repetitions and trajectories; the ratio at 30 steps; the rescorer's
+        time at 40 steps over that at 20; the largest difference of a log-probability.
+    """
+    tasks = benchmark.panel("train").tasks[:30]
+    groups = rollout(policy, TransformersEngine(policy.model), benchmark.make, tasks, _LONG, 0, 0)
+    lessons = list(_long_lessons(groups))
+    rescorer = ModelRescorer(policy, None, 8192)
+    ours, growth, theirs, difference = [], [], [], 0.0
+    for trajectory, hint in lessons:
+        requests = {k: _pair(replace(trajectory, steps=trajectory.steps[:k]), hint) for k in _STEPS}
+        times = {k: _median_time(partial(rescorer.score, asked)) for k, asked in requests.items()}
+        ours.append(times[30])
+        growth.append(times[40] / times[20])
+        theirs.append(_median_time(partial(_plain, policy, requests[30])))
+        pairs = zip(rescorer.score(requests[30]), _plain(policy, requests[30]), strict=True)
+        difference = max(difference, *(float((a - b).abs().max()) for a, b in pairs))
+    return {
+        "rescored_trajectories": float(len(lessons)),
+        "rescore_30_steps_ms": 1e3 * median(ours),
+        "plain_30_steps_ms": 1e3 * median(theirs),
+        "rescore_ratio": median(b / a for a, b in zip(ours, theirs, strict=True)),
+        "rescore_growth_40_to_20": median(growth),
+        "rescore_difference": difference,
+    }
+
+
+def measure_updates(updates: int = 3) -> dict[str, float]:
+    """Whole updates of the default ALFWorld run.
+
+    Returns:
+        Seconds of a GRPO update, after one that warms up; StepOPSD's over GRPO's; and for every method without fresh
+        episodes its own computation, apart from the model's, as a share of a GRPO update.
+    """
+    seconds = {name: _update_seconds(_spec(name), updates) for name in ("grpo", "stepopsd")}
+    grpo = seconds["grpo"]
+    parts = assemble(_spec("grpo"), "cpu")
+    groups = _drawn(Learner.of(_spec("grpo"), parts), parts.benchmark, _spec("grpo"), 0)
+    known = _Known(groups)
+    shares = {
+        f"credit_share_{name}": _median_time(partial(_credits, method, groups, known)) / grpo
+        for name, method in _cheap_methods()
+    }
+    return {"grpo_update_s": grpo, "stepopsd_update_ratio": seconds["stepopsd"] / grpo, **shares}
+
+
+class _Known:
+    """A rescorer that has every answer ready: without hindsight what was sampled, with it something near."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._student = {}
+        for trajectory in (trajectory for group in groups for trajectory in group.trajectories):
+            logprob_T = torch.from_numpy(np.concatenate([step.logprobs for step in trajectory.steps]))
+            near_T = logprob_T + 0.1 * torch.randn(logprob_T.shape, generator=generator)
+            self._student[trajectory.task_id, trajectory.index] = logprob_T, near_T
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
+        """See `Rescorer.score`."""
+        return [
+            self._student[request.trajectory.task_id, request.trajectory.index][request.hindsight is not None]
+            for request in requests
+        ]
+
+
+def _credits(method: Method, groups: Sequence[Group], rescore: Rescorer) -> list[list[Credit]]:
+    return [method.credit(group, rescore, 0) for group in groups]
+
+
+def _cheap_methods() -> Iterator[tuple[str, Method]]:
+    for name in METHODS:
+        method = build(name, {})
+        if not method.needs.continuations:
+            yield name, method
+
+
+def _long_lessons(groups: Sequence[Group]) -> Iterator[tuple[Trajectory, str]]:
+    for group in groups:
+        for trajectory in group.trajectories:
+            hint = peer_hindsight(group, trajectory.index, "actions")
+            if hint is not None and len(trajectory.steps) == _LONG.max_turns:
+                yield trajectory, hint
+
+
+def _pair(trajectory: Trajectory, hint: str) -> list[ScoreRequest]:
+    return [ScoreRequest(trajectory, Weights.LIVE, hint), ScoreRequest(trajectory, Weights.LIVE)]
+
+
+@torch.no_grad()
+def _plain(policy: Policy, requests: Sequence[ScoreRequest]) -> list[Tensor]:
+    """The baseline: one forward pass over the whole prompt of every step."""
+    suffix = len(policy.transcript.generation_suffix)
+    scores = []
+    for request in requests:
+        block = [] if request.hindsight is None else policy.transcript.hindsight(request.hindsight)
+        parts = []
+        for step in request.trajectory.steps:
+            prompt = [*step.prompt_ids[:-suffix], *block, *step.prompt_ids[-suffix:]]
+            ids = torch.tensor([*prompt, *step.response_ids])
+            kept = len(step.response_ids) + 1
+            logits_TV = policy.model(input_ids=ids[None], use_cache=False, logits_to_keep=kept).logits[0, :-1]
+            parts.append(logits_TV.log_softmax(-1).gather(1, ids[1 - kept :, None])[:, 0])
+        scores.append(torch.cat(parts))
+    return scores
+
+
+def _spec(method: str) -> RunSpec:
+    return build_spec(model="tiny", benchmark="alfworld", suite=None, method=method, seed=0)
+
+
+def _drawn(learner: Learner, benchmark: Benchmark, spec: RunSpec, update: int) -> list[Group]:
+    tasks = tasks_of_update(benchmark.panel(spec.train_split), spec.rollout.tasks, spec.seed, update)
+    return rollout(learner.policy, learner.engine, benchmark.make, tasks, spec.rollout, spec.seed, update)
+
+
+def _update_seconds(spec: RunSpec, updates: int) -> float:
+    """Median over updates, without the first."""
+    parts = assemble(spec, "cpu")
+    learner = Learner.of(spec, parts)
+    seconds = []
+    for update in range(updates + 1):
+        start = perf_counter()
+        groups = _drawn(learner, parts.benchmark, spec, update)
+        learner.refresh_stale(update)
+        credits = [parts.method.credit(group, learner.rescorer, update) for group in groups]
+        update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)
+        seconds.append(perf_counter() - start)
+    return median(seconds[1:])
+
+
+def _median_time(work: Callable[[], object]) -> float:
+    work()
+    seconds = []
+    for _ in range(_REPEATS):
+        start = perf_counter()
+        work()
+        seconds.append(perf_counter() - start)
+    return median(seconds)

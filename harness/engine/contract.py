@@ -1,0 +1,84 @@
+"""What a rollout asks of an engine, and how one token is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stepcredit.harness.engine.turns import TurnTracker
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One response.
+
+    Attributes:
+        token_ids: [T] what was drawn.
+        logprobs: [T] natural log-probabilities at the sampling temperature (at 1 where it is 0).
+        tracker: has seen every token.
+        truncated: the token limit, or an end-of-text token, came before the action was closed.
+    """
+
+    token_ids: NDArray[np.int64]
+    logprobs: NDArray[np.float32]
+    tracker: TurnTracker
+    truncated: bool
+
+
+class Session(Protocol):
+    """Sequences that grow turn by turn: draw responses, append what the environment said, drop what has ended.
+
+    Every method takes and returns one entry a live row, in order.
+    """
+
+    def generate(
+        self, *, seeds: Sequence[int], new_tracker: Callable[[], TurnTracker], max_tokens: int, temperature: float
+    ) -> list[Sample]:
+        """Draw one response a row, each until its action is closed or `max_tokens` are drawn.
+
+        The draw of a token is the inverse of the cumulative distribution at the uniform of (seed, index in the turn),
+        so that it does not depend on what else is in the batch.
+
+        Raises:
+            UserError: the model's logits are not finite.
+        """
+        ...
+
+    def append(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Add tokens to each row, to be read before the next draw."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all rows but these, given in ascending order."""
+        ...
+
+
+class Engine(Protocol):
+    """Samples from a policy whose weights may change between sessions, never during one."""
+
+    def open(self, prompts: Sequence[NDArray[np.int64]]) -> Session:
+        """Start one sequence a prompt."""
+        ...
+
+
+def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Tokens [B] by inverse cumulative distribution, or the likeliest ones at temperature 0, and log-probabilities.
+
+    The distribution is summed up in integers: exact, in whatever order a device adds.
+    """
+    precision = torch.promote_types(logits_BV.dtype, torch.float32)
+    probability_BV = (logits_BV.to(precision) / (temperature or 1.0)).softmax(-1)
+    if temperature == 0.0:
+        token_B = logits_BV.argmax(-1)
+    else:
+        cumulative_BV = (probability_BV * 2.0**51).long().cumsum(-1)
+        threshold_B = (uniform_B * cumulative_BV[:, -1]).long()
+        token_B = torch.searchsorted(cumulative_BV, threshold_B[:, None], right=True)[:, 0]
+        token_B = token_B.clamp(0, logits_BV.shape[1] - 1)  # out of range only where logits are not finite
+    return token_B, probability_BV.gather(1, token_B[:, None])[:, 0].log()

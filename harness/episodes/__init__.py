@@ -1,0 +1,1 @@
+"""Episodes: prompts, rollouts, continuations, evaluation, reward."""

@@ -1,0 +1,122 @@
+"""Fresh episodes from the states that a trajectory went through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+
+import numpy as np
+
+from stepcredit.envs.contract import Benchmark
+from stepcredit.envs.panel import Task
+from stepcredit.harness.engine.contract import Engine
+from stepcredit.harness.episodes.episode import Episode, SeedOf, open_episodes
+from stepcredit.harness.episodes.reward import penalised_reward
+from stepcredit.harness.episodes.rollout import play
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.policy import Policy
+from stepcredit.harness.seeds import continuation_seed, turn_seed
+from stepcredit.harness.spec import RolloutSpec
+from stepcredit.methods.contract import Group, Trajectory
+
+_AT_A_TIME = 512
+
+_Place = tuple[int, int, int]
+"""Group, trajectory and step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continuations:
+    """How many fresh episodes go on from each state, and what their draws are named after.
+
+    Attributes:
+        invalid_penalty: taken from a return for each invalid action of the episode, its past included, in groups that
+            have a success: returns are in the unit of the rewards that methods see.
+    """
+
+    count: int
+    run_seed: int
+    update: int
+    invalid_penalty: float = 0.0
+
+
+def with_continuations(
+    policy: Policy,
+    engine: Engine,
+    benchmark: Benchmark,
+    tasks: Sequence[Task],
+    groups: Sequence[Group],
+    spec: RolloutSpec,
+    wanted: Continuations,
+) -> list[Group]:
+    """The groups with `Trajectory.continuations`: returns of fresh episodes from the state before each step.
+
+    States come back by taking the recorded actions again, and have the turns left that the trajectory had. All first
+    steps of a group are taken in one state: its episodes are drawn once. Draws depend on (run seed, update, task,
+    trajectory, step, sample, turn) and the weights; they share no seed with rollouts. Some hundreds of episodes are
+    live at a time.
+
+    Raises:
+        UserError: an environment does not show or answer now what was recorded.
+    """
+    returns: dict[_Place, tuple[float, ...]] = {}
+    penalties = [wanted.invalid_penalty * any(t.success for t in group.trajectories) for group in groups]
+    branches = _branches(policy, benchmark, tasks, groups, spec, wanted)
+    for part in _parts(branches, max(1, _AT_A_TIME // wanted.count)):
+        play(policy, engine, [episode for _, episodes in part for episode in episodes], spec, benchmark.prefetch)
+        for place, episodes in part:
+            returns[place] = tuple(penalised_reward(episode.finished(), penalties[place[0]]) for episode in episodes)
+    return [
+        replace(
+            group,
+            trajectories=tuple(
+                replace(t, continuations=tuple(returns[g, i if k else 0, k] for k in range(len(t.steps))))
+                for i, t in enumerate(group.trajectories)
+            ),
+        )
+        for g, group in enumerate(groups)
+    ]
+
+
+def _branches(
+    policy: Policy,
+    benchmark: Benchmark,
+    tasks: Sequence[Task],
+    groups: Sequence[Group],
+    spec: RolloutSpec,
+    wanted: Continuations,
+) -> Iterator[tuple[_Place, list[Episode]]]:
+    """Episodes that are about to take the turn of each step, those of a shared first state once."""
+    for g, (task, group) in enumerate(zip(tasks, groups, strict=True)):
+        seed_of = partial(turn_seed, wanted.run_seed, wanted.update)
+        bases = open_episodes(task, benchmark.make, policy.transcript, spec, seed_of)
+        for i, trajectory in enumerate(group.trajectories):
+            base = bases[i]
+            for k, step in enumerate(trajectory.steps):
+                if not np.array_equal(base.prompt, step.prompt_ids):
+                    raise _changed(trajectory, f"before step {k} it shows something else than it did")
+                if k or not i:
+                    yield (g, i, k), [base.branch(_seeds(wanted, k, sample)) for sample in range(wanted.count)]
+                answer = base.replay(step)
+                if answer != step.observation:
+                    raise _changed(trajectory, f"step {k} is answered with {answer!r}, not with {step.observation!r}")
+            if base.stop is not trajectory.stop:
+                raise _changed(trajectory, f"it ends with {base.stop}, not with {trajectory.stop}")
+
+
+def _seeds(wanted: Continuations, step: int, sample: int) -> SeedOf:
+    return partial(continuation_seed, wanted.run_seed, wanted.update, step, sample)
+
+
+def _changed(trajectory: Trajectory, how: str) -> UserError:
+    return UserError(
+        f"trajectory {trajectory.index} of {trajectory.task_id!r} was played again and {how}; continuations need an "
+        "environment that repeats itself, so choose a method without them, or mend the environment"
+    )
+
+
+def _parts(branches: Iterator[tuple[_Place, list[Episode]]], size: int) -> Iterator[list[tuple[_Place, list[Episode]]]]:
+    while part := list(islice(branches, size)):
+        yield part

@@ -1,0 +1,1 @@
+"""Policies: weights, presets, tokenizers, transcripts."""

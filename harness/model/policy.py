@@ -1,0 +1,135 @@
+"""A policy: weights, tokenizer and the format of its transcripts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub.utils import logging as hub_logging
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from stepcredit.envs.contract import Benchmark, TurnFormat
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.chat import ChatTranscript
+from stepcredit.harness.model.presets import Preset, Source, preset_named
+from stepcredit.harness.model.tokenizer import PAD
+from stepcredit.harness.model.transcript import PhraseTranscript, Transcript
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What rollouts, scoring and training share. The model's weights change in place during training."""
+
+    preset: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    transcript: Transcript
+    turn_format: TurnFormat
+    provenance: str
+    """Hash of the shipped manifest, or the hub id and revision the weights came from."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def load_policy(name: str, benchmark: Benchmark, device: str = "cpu") -> Policy:
+    """The policy of a preset, made for a benchmark, in evaluation mode.
+
+    Raises:
+        UserError: unknown preset, none for this benchmark, missing or damaged weights, or a hub that does not answer.
+    """
+    preset = preset_named(name)
+    if preset.source is Source.EMBEDDED:
+        folder = Path(__file__).parents[1] / "policies" / preset.recipe(benchmark.name).folder
+        policy = load_directory(preset.name, folder, benchmark.turn_format)
+    else:
+        policy = _load_from_hub(preset, benchmark.turn_format)
+    policy.model.to(torch.device(device)).eval()  # type: ignore[arg-type]
+    return policy
+
+
+def load_directory(name: str, folder: Path, turn_format: TurnFormat) -> Policy:
+    """A phrase-tokenized policy from a folder that `stepcredit warmstart` wrote.
+
+    Raises:
+        UserError: the folder is incomplete or its weights are not those of its manifest.
+    """
+    manifest_path, weights = folder / "manifest.json", folder / "model.safetensors"
+    missing = [path.name for path in (manifest_path, weights, folder / "tokenizer.json") if not path.is_file()]
+    if missing:
+        raise UserError(f"policy {name!r} in {folder} lacks {', '.join(missing)}; make it with `stepcredit warmstart`")
+    text = manifest_path.read_bytes()
+    expected = json.loads(text)["files"]["model.safetensors"]
+    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if found != expected:
+        raise UserError(
+            f"{weights} has sha256 {found[:12]}, its manifest says {expected[:12]}: the file is damaged; restore it"
+        )
+    disable_progress_bar()  # a few milliseconds of loading need none; a download from the hub keeps its own
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    provenance = f"sha256:{hashlib.sha256(text).hexdigest()}"
+    return Policy(name, model, tokenizer, PhraseTranscript(tokenizer), turn_format, provenance)
+
+
+def weights_sha256(model: torch.nn.Module) -> str:
+    """Hash over names, shapes and bits of all parameters, in name order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}:{tuple(tensor.shape)}:{tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fresh_policy(
+    name: str, tokenizer: PreTrainedTokenizerFast, turn_format: TurnFormat, *, layers: int, hidden: int, seed: int
+) -> Policy:
+    """A Qwen3-architecture policy with seeded random weights, head size 32, two key-value heads, tied embeddings."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=3 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 32,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.encode(PAD)[0],
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(config)
+    return Policy(name, model, tokenizer, PhraseTranscript(tokenizer), turn_format, f"random:{seed}")
+
+
+def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
+    hub_logging.set_verbosity_error()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(preset.location, use_fast=True)
+        model = AutoModelForCausalLM.from_pretrained(preset.location, dtype=torch.bfloat16)
+    except OSError as error:
+        raise UserError(
+            f"model {preset.name!r} needs {preset.location} from the Hugging Face hub or its cache, and neither "
+            f"answered ({str(error).splitlines()[0]}); download it first or use --model tiny"
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UserError(f"model {preset.name!r} has no fast tokenizer, whose byte alphabet exact spans need")
+    revision = getattr(model.config, "_commit_hash", None)
+    transcript = ChatTranscript(tokenizer, turn_format.instructions)
+    return Policy(preset.name, model, tokenizer, transcript, turn_format, f"{preset.location}@{revision}")

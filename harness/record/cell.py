@@ -1,0 +1,85 @@
+"""A cell of the run matrix: one spec, one folder, and how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.record import files, manifest
+from stepcredit.harness.record.manifest import Manifest, Status
+from stepcredit.harness.spec import RunSpec
+
+EPISODES = "episodes.parquet"
+UPDATES = "updates.parquet"
+TIMINGS = "timings.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of a study. `copy` marks a replicate, made to show that the bits are the same."""
+
+    study: Path
+    spec: RunSpec
+    copy: bool = False
+
+    @property
+    def original(self) -> str:
+        """The name without the replicate's suffix."""
+        spec = self.spec
+        return f"{spec.benchmark}-{spec.suite}-{spec.model}-{spec.method}-s{spec.seed}"
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return f"{self.original}-again" if self.copy else self.original
+
+    @property
+    def replicate_of(self) -> str | None:
+        """The cell it repeats."""
+        return self.original if self.copy else None
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.study / self.name
+
+    def complete(self) -> bool:
+        """Whether its results are all there.
+
+        Raises:
+            UserError: a finished file is missing or damaged.
+        """
+        found = manifest.read(self.folder)
+        if found is None or found.status is not Status.COMPLETE:
+            return False
+        verify_files(found, self.folder)
+        return True
+
+
+def verify_files(found: Manifest, folder: Path) -> None:
+    """Check a finished run's files against the hashes in its manifest.
+
+    Raises:
+        UserError: one is missing or differs.
+    """
+    for name, expected in found.files.items():
+        path = folder / name
+        seen = files.sha256_of(path)
+        if seen != expected:
+            raise UserError(
+                f"{path} is damaged: its sha256 is {seen[:12]}, the manifest says {expected[:12]}; restore it, "
+                f"or delete {folder} and run the same command again"
+            )
+
+
+def discover(root: Path) -> list[Path]:
+    """Folders of runs at `root`, or one or two levels below it, sorted.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}; give the folder of a study, such as results/reproduce")
+    found = (path.parent for depth in ("", "*/", "*/*/") for path in root.glob(depth + manifest.NAME))
+    return sorted(folder for folder in found if folder.name != "paper")

@@ -1,0 +1,162 @@
+"""Files: written whole or not at all, read with errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from stepcredit.harness.errors import UserError
+
+_SUFFIX = ".tmp"
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+
+
+def explain(error: OSError, path: Path) -> UserError:
+    """The sentence for an operating-system error while `path` was being written or read."""
+    if error.errno in _FULL:
+        return UserError(
+            f"the disk is full: {path} could not be written; free some space and run the same command again, "
+            "nothing finished is lost"
+        )
+    if error.errno in _REFUSED:
+        return UserError(f"no permission for {path} ({error.strerror}); choose another folder or change its owner")
+    if error.errno in _NOT_A_FOLDER:
+        return UserError(f"{path} cannot be used: a file stands where a folder is needed; choose another folder")
+    return UserError(f"{path}: {error.strerror or error}; check the path and run the same command again")
+
+
+def make_folder(path: Path) -> None:
+    """Create the folder and its parents.
+
+    Raises:
+        UserError: it cannot be created or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain(error, path) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise explain(PermissionError(errno.EACCES, "not writable"), path)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears under its name only once it is complete and on disk.
+
+    Raises:
+        UserError: disk full, no permission, no such folder.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{_SUFFIX}")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        except BaseException:
+            _discard(temporary)
+            raise
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write the file atomically."""
+    with atomic(path) as file:
+        file.write(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON with sorted keys, atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        UserError: missing, unreadable, not JSON or not an object.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except OSError as error:
+        raise explain(error, path) from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); restore it or delete its folder") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a JSON {type(value).__name__}, not an object; restore it or delete its folder")
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's bytes.
+
+    Raises:
+        UserError: missing or unreadable.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the half-written files that a killed process left."""
+    for leftover in folder.rglob(f"*{_SUFFIX}"):
+        _discard(leftover)
+
+
+@contextmanager
+def exclusive(folder: Path, wait_s: float = 5.0) -> Iterator[None]:
+    """Hold the folder's lock, so that two processes never write one run.
+
+    Raises:
+        UserError: another process still holds it after `wait_s` seconds.
+    """
+    path = folder / ".lock"
+    try:
+        file = path.open("wb")
+    except OSError as error:
+        raise explain(error, path) from error
+    with file:
+        if not _locked(file, wait_s):
+            raise UserError(f"another process is writing {folder}; wait for it or stop it first")
+        yield
+
+
+def _locked(file: BinaryIO, wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _discard(path: Path) -> None:
+    path.unlink(missing_ok=True)

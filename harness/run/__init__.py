@@ -1,0 +1,1 @@
+"""One run, one update: read `train` from top to bottom."""

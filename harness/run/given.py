@@ -1,0 +1,67 @@
+"""What a method is given beyond the rollouts: reference trajectories, fresh episodes from their states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from stepcredit.envs.contract import Benchmark, EnvFailure
+from stepcredit.envs.panel import Task
+from stepcredit.harness.episodes.continuations import Continuations, with_continuations
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.run.learner import Learner
+from stepcredit.harness.spec import RunSpec
+from stepcredit.methods.contract import GoldenTurn, Group, Needs
+
+
+def complete(
+    groups: Sequence[Group],
+    tasks: Sequence[Task],
+    needs: Needs,
+    benchmark: Benchmark,
+    learner: Learner,
+    spec: RunSpec,
+    update: int,
+) -> list[Group]:
+    """The update's groups with what the method needs; most need nothing.
+
+    Raises:
+        EnvError: the benchmark has no reference trajectory for a task.
+        UserError: one does not succeed, or an environment breaks or does not repeat itself.
+    """
+    completed = list(groups)
+    if needs.golden:
+        completed = [replace(group, golden=golden_turns(benchmark, group.task_id)) for group in completed]
+    if needs.continuations:
+        wanted = Continuations(needs.continuations, spec.seed, update, spec.objective.invalid_penalty)
+        policy, engine = learner.policy, learner.engine
+        completed = with_continuations(policy, engine, benchmark, tasks, completed, spec.rollout, wanted)
+    return completed
+
+
+def golden_turns(benchmark: Benchmark, task_id: str) -> tuple[GoldenTurn, ...]:
+    """The benchmark's reference actions, taken in its environment.
+
+    Raises:
+        EnvError: it has none for the task.
+        UserError: they do not succeed, or the environment breaks.
+    """
+    actions, env = benchmark.solution(task_id), benchmark.make(task_id)
+    turns, success = [], False
+    try:
+        env.reset()
+        for action in actions:
+            result = env.step(action)
+            turns.append(GoldenTurn(action, result.observation.text))
+            success = result.success
+    except EnvFailure as failure:
+        raise UserError(
+            f"the environment broke in step {len(turns)} of the reference trajectory of {task_id!r}: {failure}; "
+            "run the same command again to resume"
+        ) from failure
+    if not success:
+        raise UserError(
+            f"the reference trajectory of {task_id!r} does not succeed: {'; '.join(actions)}; choose method options "
+            "that need none, or other settings of the benchmark"
+        )
+    return tuple(turns)

@@ -1,0 +1,198 @@
+"""One run, read from top to bottom: panel -> rollout -> credit -> objective -> record, update after update.
+
+Every draw has a named seed, so a run that is killed anywhere continues from its last checkpoint to the same bits.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from time import perf_counter
+
+from stepcredit.envs.panel import Task
+from stepcredit.harness.determinism import Determinism
+from stepcredit.harness.engine.rescore import ModelRescorer
+from stepcredit.harness.episodes.evaluate import Protocol, evaluate
+from stepcredit.harness.episodes.reward import penalise_invalid
+from stepcredit.harness.episodes.rollout import rollout
+from stepcredit.harness.model.policy import weights_sha256
+from stepcredit.harness.progress import Report, Reporter
+from stepcredit.harness.record import checkpoint, files, manifest
+from stepcredit.harness.record.cell import EPISODES, TIMINGS, UPDATES, Cell
+from stepcredit.harness.record.checkpoint import RunState
+from stepcredit.harness.record.manifest import Manifest, Status
+from stepcredit.harness.record.rows import EpisodeRow, TimingRow, UpdateRow, episode_rows, update_row, write_rows
+from stepcredit.harness.run.given import complete
+from stepcredit.harness.run.learner import Learner
+from stepcredit.harness.run.objective import update_policy
+from stepcredit.harness.run.schedule import episodes_of, evaluation_updates, tasks_of_update
+from stepcredit.harness.setup.parts import Parts
+from stepcredit.harness.spec import RunSpec
+from stepcredit.methods.checks import require_valid
+from stepcredit.methods.contract import Credit, Group, Method
+
+
+def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> None:
+    """Run the cell to its end, from its last checkpoint if it has one.
+
+    Raises:
+        UserError: the folder is another run's or in use, a checkpoint is damaged, or a file cannot be written.
+    """
+    spec = cell.spec
+    files.make_folder(cell.folder / checkpoint.FOLDER)
+    with files.exclusive(cell.folder / checkpoint.FOLDER):
+        files.remove_leftovers(cell.folder)
+        begun = _enter(cell, parts, switches)
+        learner = Learner.of(spec, parts)
+        state = _resume(cell, learner)
+        while True:
+            report(_progress(cell, parts, state))
+            if state.update in evaluation_updates(spec) and state.evaluated < state.update:
+                _evaluate(spec, parts, learner, state)
+                _save(cell, learner, state)
+            if state.update == spec.updates:
+                break
+            _update(spec, parts, learner, state)
+            if state.update % spec.checkpoint_every == 0 and state.update not in evaluation_updates(spec):
+                _save(cell, learner, state)
+        report(_progress(cell, parts, state))
+        _finish(cell, begun, learner, state)
+
+
+def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> None:
+    """One update of the policy, and its rows."""
+    update, seconds = state.update, _Seconds()
+    with seconds.of("rollout_s"):
+        tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
+        groups = _draw(spec, parts, learner, tasks, update)
+    with seconds.of("credit_s"):
+        learner.refresh_stale(update)
+        given = complete(groups, tasks, parts.method.needs, parts.benchmark, learner, spec, update)
+        rewarded = penalise_invalid(given, spec.objective.invalid_penalty)
+        credits = _credits(parts.method, rewarded, learner.rescorer, update)
+    with seconds.of("update_s"):
+        stats = update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)
+    state.episodes += episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
+    state.updates.append(update_row(groups, credits, stats, update=update, seed=spec.seed))
+    state.update += 1
+    state.timings.append(seconds.row(state.update))
+
+
+def _draw(spec: RunSpec, parts: Parts, learner: Learner, tasks: Sequence[Task], update: int) -> list[Group]:
+    """The update's trajectories."""
+    make, prefetch = parts.benchmark.make, parts.benchmark.prefetch
+    return rollout(parts.policy, learner.engine, make, tasks, spec.rollout, spec.seed, update, prefetch=prefetch)
+
+
+def _credits(method: Method, groups: Sequence[Group], rescorer: ModelRescorer, update: int) -> list[list[Credit]]:
+    """The method's verdict on each group, checked: a wrong one is refused by the method's name, not trained on.
+
+    If hindsight lost its end, `hindsight_cut_tokens` tells how many tokens, a trajectory of the update.
+    """
+    before, credits = rescorer.cut_tokens, []
+    for group in groups:
+        credits.append(method.credit(group, rescorer, update))
+        require_valid(method, group, credits[-1])
+    if not (cut := rescorer.cut_tokens - before):
+        return credits
+    share = cut / sum(len(own) for own in credits)
+    return [[_noting(credit, "hindsight_cut_tokens", share) for credit in own] for own in credits]
+
+
+def _noting(credit: Credit, name: str, value: float) -> Credit:
+    return replace(credit, diagnostics={**credit.diagnostics, name: value})
+
+
+def _evaluate(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> None:
+    """One episode on each task of the held-out panel, and its rows."""
+    protocol = Protocol(parts.eval_panel, spec.evaluation.temperature, spec.evaluation.seed)
+    seconds = _Seconds()
+    with seconds.of("eval_s"):
+        groups = evaluate(parts.policy, learner.engine, parts.benchmark, spec.rollout, protocol)
+    state.episodes += episode_rows(
+        groups, phase="eval", update=state.update, split=spec.evaluation.split, seed=spec.seed
+    )
+    if state.timings and state.timings[-1].update == state.update:
+        state.timings[-1] = replace(state.timings[-1], eval_s=seconds.row(state.update).eval_s)
+    else:
+        state.timings.append(seconds.row(state.update))
+
+
+def _enter(cell: Cell, parts: Parts, switches: Determinism) -> Manifest:
+    """Write the manifest of a run that begins; check that of a run that continues."""
+    now = Manifest.begin(cell.name, cell.replicate_of, cell.spec, parts.inputs, switches.dump())
+    found = manifest.read(cell.folder)
+    if found is None:
+        now.write(cell.folder)
+        return now
+    manifest.require_same_spec(found, cell.spec, cell.folder)
+    manifest.require_same_inputs(found, parts.inputs, cell.folder)
+    manifest.require_same_platform(found, now, cell.folder)
+    return found
+
+
+def _resume(cell: Cell, learner: Learner) -> RunState:
+    """The state of the last checkpoint, its weights loaded; or a fresh one."""
+    if not checkpoint.available(cell.folder):
+        return RunState()
+    state, weights = checkpoint.load(checkpoint.find(cell.folder), cell.spec.sha256)
+    learner.load(weights)
+    state.resumed_at.append(state.update)
+    return state
+
+
+def _save(cell: Cell, learner: Learner, state: RunState) -> None:
+    checkpoint.save(cell.folder, cell.spec.sha256, state, learner.weights())
+
+
+def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> None:
+    """Write the result files, then the manifest that vouches for them."""
+    write_rows(cell.folder / EPISODES, state.episodes, EpisodeRow)
+    write_rows(cell.folder / UPDATES, state.updates, UpdateRow)
+    write_rows(cell.folder / TIMINGS, state.timings, TimingRow)
+    done = {
+        "status": Status.COMPLETE,
+        "update0_rollouts_sha256": state.updates[0].rollouts_sha256 if state.updates else None,
+        "final_weights_sha256": weights_sha256(learner.policy.model),
+        "files": {name: files.sha256_of(cell.folder / name) for name in (EPISODES, UPDATES, TIMINGS)},
+        "wall_s": round(sum(row.rollout_s + row.credit_s + row.update_s + row.eval_s for row in state.timings), 1),
+        "peak_rss_mb": _peak_rss_mb(),
+        "resumed_at": state.resumed_at,
+    }
+    begun.model_copy(update=done).write(cell.folder)
+
+
+def _progress(cell: Cell, parts: Parts, state: RunState) -> Report:
+    """How far the run is, in episodes, and the training success of its last update."""
+    total = episodes_of(cell.spec, len(parts.eval_panel.tasks))
+    note = f"update {state.update}/{cell.spec.updates}"
+    if state.updates:
+        note += f", success {state.updates[-1].success:.0%}"
+    return Report(cell.name, len(state.episodes), total, note)
+
+
+def _peak_rss_mb() -> float:
+    """Peak memory of this process; the kernel counts in KiB, on macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+class _Seconds:
+    """Wall time by part of an update."""
+
+    def __init__(self) -> None:
+        self._parts = dict.fromkeys(("rollout_s", "credit_s", "update_s", "eval_s"), 0.0)
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Time a block."""
+        start = perf_counter()
+        yield
+        self._parts[part] += perf_counter() - start
+
+    def row(self, update: int) -> TimingRow:
+        """The row after `update` updates."""
+        return TimingRow(update=update, **self._parts)

@@ -1,0 +1,1 @@
+"""From names to things: settings, parts, teachers."""

@@ -1,0 +1,158 @@
+"""A run's parts: policy, benchmark, method and panels, found by the names in its spec."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+from stepcredit.envs import load_benchmark
+from stepcredit.envs.contract import Benchmark, EnvError
+from stepcredit.envs.panel import Panel
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.policy import Policy, load_policy, weights_sha256
+from stepcredit.harness.record.manifest import Inputs, PanelRecord, PolicyRecord
+from stepcredit.harness.setup.teacher import load_teacher
+from stepcredit.harness.spec import EvalSpec, RunSpec
+from stepcredit.methods.contract import Method
+from stepcredit.methods.registry import build
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a run is made of; `teacher` is another policy, for methods that learn from one."""
+
+    policy: Policy
+    benchmark: Benchmark
+    method: Method
+    train_panel: Panel
+    eval_panel: Panel
+    teacher: Policy | None = None
+
+    @property
+    def inputs(self) -> Inputs:
+        """Identity of the weights and data; to be read before training changes the weights."""
+        return record_inputs(self.policy, self.benchmark, self.train_panel, self.eval_panel, self.teacher)
+
+
+def assemble(spec: RunSpec, device: str) -> Parts:
+    """Load everything that the spec names.
+
+    Raises:
+        UserError: unknown or damaged policy or teacher, or more tasks an update than the split has.
+        EnvError: unknown benchmark, suite or split, unusable data, or no reference trajectories for a method that
+            needs them.
+        MethodError: unknown method or option.
+    """
+    benchmark = load_benchmark(spec.benchmark, spec.suite, spec.env_options)
+    train_panel = benchmark.panel(spec.train_split)
+    _require_tasks(spec, len(train_panel.tasks))
+    method = build(spec.method, spec.method_options)
+    _require_references(method, benchmark, train_panel)
+    policy, wanted = load_policy(spec.model, benchmark, device), method.needs.checkpoint
+    teacher = None if wanted is None else load_teacher(wanted, policy, benchmark, device)
+    return Parts(policy, benchmark, method, train_panel, eval_panel(spec, benchmark), teacher)
+
+
+def eval_panel(spec: RunSpec, benchmark: Benchmark) -> Panel:
+    """The fixed held-out panel that the run is evaluated on.
+
+    Raises:
+        UserError: the split has fewer tasks than asked for.
+    """
+    wanted = spec.evaluation
+    return sub_panel(benchmark.panel(wanted.split), wanted.size, wanted.panel_seed, per_subset=wanted.per_subset)
+
+
+def sub_panel(panel: Panel, size: int | None, seed: int, *, per_subset: int | None = None) -> Panel:
+    """The whole panel, or its seeded prefix of `size` tasks, or of `per_subset` tasks of each subset.
+
+    Raises:
+        UserError: the panel is shorter than that, `size` is not positive, or both are given.
+    """
+    if size is not None and per_subset is not None:
+        raise UserError(f"a sub-panel has a size ({size}) or a size of each subset ({per_subset}), not both")
+    if per_subset is not None:
+        return panel.stratified(per_subset, seed)
+    if size is None:
+        return panel
+    if not 1 <= size <= len(panel.tasks):
+        raise UserError(
+            f"panel size {size} is out of range: split {panel.split} of {panel.benchmark}-{panel.suite} has "
+            f"{len(panel.tasks)} tasks"
+        )
+    return panel.prefix(size, seed)
+
+
+def record_inputs(
+    policy: Policy, benchmark: Benchmark, train_panel: Panel, eval_panel: Panel, teacher: Policy | None = None
+) -> Inputs:
+    """Identity of weights and data as they are now."""
+    return Inputs(
+        data=dict(benchmark.provenance()),
+        panels={"train": PanelRecord.of(train_panel), "eval": PanelRecord.of(eval_panel)},
+        subsets=list(benchmark.subsets),
+        trained_subsets=list(trained) if (trained := benchmark.trained_subsets) != benchmark.subsets else [],
+        policy=_policy_record(policy),
+        teacher=None if teacher is None else _policy_record(teacher),
+    )
+
+
+def _policy_record(policy: Policy) -> PolicyRecord:
+    return PolicyRecord(
+        preset=policy.preset,
+        parameters=policy.parameters,
+        weights_sha256=weights_sha256(policy.model),
+        provenance=policy.provenance,
+    )
+
+
+def inputs_of(spec: RunSpec) -> Inputs:
+    """The weights and data that the spec starts from now; the same for all seeds, and for all methods but a teacher.
+
+    Raises:
+        UserError: unknown or damaged policy, a split shorter than asked for.
+        EnvError: unknown benchmark, suite or split, or unusable data.
+    """
+    options = json.dumps(spec.env_options, sort_keys=True)
+    teacher = build(spec.method, spec.method_options).needs.checkpoint
+    inputs = _inputs(spec.model, spec.benchmark, spec.suite, options, spec.train_split, spec.evaluation, teacher)
+    _require_tasks(spec, inputs.panels["train"].size)
+    return inputs
+
+
+@lru_cache(maxsize=8)
+def _inputs(
+    model: str,
+    benchmark: str,
+    suite: str,
+    options: str,
+    train_split: str,
+    evaluation: EvalSpec,
+    teacher_name: str | None,
+) -> Inputs:
+    spec = RunSpec(model=model, benchmark=benchmark, suite=suite, train_split=train_split, evaluation=evaluation)
+    tasks = load_benchmark(benchmark, suite, json.loads(options))
+    policy = load_policy(model, tasks)
+    teacher = None if teacher_name is None else load_teacher(teacher_name, policy, tasks, "cpu")
+    return record_inputs(policy, tasks, tasks.panel(train_split), eval_panel(spec, tasks), teacher)
+
+
+def _require_references(method: Method, benchmark: Benchmark, panel: Panel) -> None:
+    """Before anything is drawn; the first task stands for all."""
+    if method.needs.golden:
+        try:
+            benchmark.solution(panel.tasks[0].id)
+        except EnvError as error:
+            raise EnvError(
+                f"method {method.name!r} with these options (hindsight 'golden_rollout') needs reference trajectories: "
+                f"{error}; change the option or the suite"
+            ) from error
+
+
+def _require_tasks(spec: RunSpec, available: int) -> None:
+    if spec.rollout.tasks > available:
+        raise UserError(
+            f"rollout.tasks is {spec.rollout.tasks}, but split {spec.train_split} of {spec.benchmark}-{spec.suite} has "
+            f"{available} tasks; ask for at most as many"
+        )

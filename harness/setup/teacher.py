@@ -1,0 +1,83 @@
+"""Another policy as teacher: where it lies, and whether it speaks of the same tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from stepcredit.envs import load_benchmark
+from stepcredit.envs.contract import Benchmark
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.policy import Policy, load_directory, load_policy
+from stepcredit.harness.model.presets import PRESETS
+from stepcredit.harness.record import checkpoint, manifest
+from stepcredit.harness.record.manifest import Manifest
+
+
+def load_teacher(name: str, student: Policy, benchmark: Benchmark, device: str) -> Policy:
+    """The policy that a method's option `checkpoint` names, frozen.
+
+    Args:
+        name: a preset; or a run's folder, of which the last checkpoint counts; or a folder with a policy.
+        student: the policy that it teaches.
+        benchmark: the run's.
+        device: where it is put.
+
+    Raises:
+        UserError: there is no such policy, it is damaged, or its vocabulary is another one.
+        EnvError: a run's benchmark cannot be opened.
+    """
+    teacher = _found(name, benchmark)
+    _require_same_vocabulary(teacher, student, name)
+    _require_same_ids(teacher, student, name)
+    teacher.model.to(device).eval()  # type: ignore[arg-type]
+    teacher.model.requires_grad_(False)
+    return teacher
+
+
+def _found(name: str, benchmark: Benchmark) -> Policy:
+    if name in PRESETS:
+        return load_policy(name, benchmark)
+    folder = Path(name)
+    if (folder / "model.safetensors").is_file():
+        return load_directory(name, folder, benchmark.turn_format)
+    run = manifest.read(folder)
+    if run is None:
+        raise UserError(
+            f"the teacher {name!r} is neither a preset ({', '.join(PRESETS)}) nor the folder of a run or a policy; "
+            "set method_options.checkpoint to one of these"
+        )
+    return _trained(run, folder)
+
+
+def _trained(run: Manifest, folder: Path) -> Policy:
+    """The policy of a run as it is in the last checkpoint, on whichever benchmark it was trained."""
+    spec = run.spec
+    policy = load_policy(spec.model, load_benchmark(spec.benchmark, spec.suite, spec.env_options))
+    state, weights = checkpoint.load(checkpoint.find(folder), run.spec_sha256)
+    policy.model.load_state_dict(weights.model)
+    return replace(policy, provenance=f"run {run.cell} of spec {run.spec_sha256}, update {state.update}")
+
+
+def _require_same_vocabulary(teacher: Policy, student: Policy, name: str) -> None:
+    """Token ids must mean the same to both, added tokens too."""
+    theirs, ours = (
+        {number: token for token, number in policy.tokenizer.get_vocab().items()} for policy in (teacher, student)
+    )
+    if theirs != ours:
+        first = min(number for number in {*theirs, *ours} if theirs.get(number) != ours.get(number))
+        raise UserError(
+            f"the teacher {name!r} has another vocabulary than {student.preset!r}: token {first} is "
+            f"{theirs.get(first)!r}, not {ours.get(first)!r} ({len(theirs)} tokens, not {len(ours)}); choose one that "
+            "shares the student's tokenizer"
+        )
+
+
+def _require_same_ids(teacher: Policy, student: Policy, name: str) -> None:
+    """Whatever the student may draw the teacher must score; the padding of its output matrix may be longer."""
+    theirs, ours = (policy.model.get_output_embeddings().weight.shape[0] for policy in (teacher, student))
+    if theirs < ours:
+        raise UserError(
+            f"the teacher {name!r} scores {theirs} token ids and {student.preset!r} draws from {ours}: token {theirs} "
+            "is the first that it lacks; choose a teacher whose output is at least as large"
+        )

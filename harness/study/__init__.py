@@ -1,0 +1,1 @@
+"""Many runs: matrix, workers, listings, evaluations, doctor."""

@@ -1,0 +1,145 @@
+"""Rescoring against one plain forward pass for each step."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    GPTNeoXConfig,
+    LlamaConfig,
+    Olmo2Config,
+    PreTrainedModel,
+    Qwen3MoeConfig,
+)
+
+from stepcredit.harness.engine.rescore import Drawn, ModelRescorer
+from stepcredit.methods.contract import MethodError, ScoreRequest, Trajectory, Weights
+from tests.harness.support import SPEC, plain_logprobs, sharpen, toy_groups, toy_policy
+
+POLICY, STALE, OTHER = toy_policy(), toy_policy(seed=1).model, toy_policy(seed=2).model
+TRAJECTORIES = [trajectory for group in toy_groups(POLICY) for trajectory in group.trajectories]
+WINDOWED = [
+    trajectory
+    for group in toy_groups(POLICY, spec=SPEC.model_copy(update={"window": 1, "show_actions": True}))
+    for trajectory in group.trajectories
+]
+HINT = "go to shelf shelf look at the mug z"
+
+
+def naive(model: PreTrainedModel, trajectory: Trajectory, hint: list[int], temperature: float = 1.0) -> Tensor:
+    suffix = list(POLICY.transcript.generation_suffix)
+    parts = []
+    for step in trajectory.steps:
+        prompt = step.prompt_ids.tolist()
+        assert prompt[-len(suffix) :] == suffix
+        text = [*prompt[: -len(suffix)], *hint, *suffix, *step.response_ids]
+        parts.append(plain_logprobs(model, text, len(step.response_ids), temperature))
+    return torch.cat(parts).float()
+
+
+@pytest.mark.parametrize("weights", Weights)
+@pytest.mark.parametrize("hindsight", [None, HINT])
+@pytest.mark.parametrize("budget", [64, 10_000])
+def test_scores_are_those_of_separate_passes(weights: Weights, hindsight: str | None, budget: int) -> None:
+    model = {Weights.LIVE: POLICY.model, Weights.STALE: STALE, Weights.CHECKPOINT: OTHER}[weights]
+    hint = [] if hindsight is None else POLICY.transcript.hindsight(hindsight)
+    trajectories = [*TRAJECTORIES, *WINDOWED]
+    requests = [ScoreRequest(trajectory, weights, hindsight) for trajectory in trajectories]
+    scores = ModelRescorer(POLICY, STALE, budget, checkpoint=OTHER).score(requests)
+    for trajectory, score_T in zip(trajectories, scores, strict=True):
+        assert score_T.dtype == torch.float32
+        assert not score_T.requires_grad
+        torch.testing.assert_close(score_T, naive(model, trajectory, hint), atol=1e-5, rtol=0)
+
+
+FAMILIES = {
+    "llama": LlamaConfig,
+    "mixture of experts": Qwen3MoeConfig,
+    "parallel attention": GPTNeoXConfig,
+    "norms after": Olmo2Config,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_decoders_are_read_as_exactly(family: str) -> None:
+    config = FAMILIES[family](
+        vocab_size=len(POLICY.tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_experts=4,
+        moe_intermediate_size=16,
+        num_experts_per_tok=2,
+        max_position_embeddings=2048,
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    sharpen(model, 0)
+    requests = [ScoreRequest(t, Weights.CHECKPOINT, hint) for t in TRAJECTORIES[:3] for hint in (HINT, "look", None)]
+    scores = ModelRescorer(POLICY, None, 500, checkpoint=model).score(requests)
+    for request, score_T in zip(requests, scores, strict=True):
+        hint = [] if request.hindsight is None else POLICY.transcript.hindsight(request.hindsight)
+        torch.testing.assert_close(score_T, naive(model, request.trajectory, hint), atol=1e-5, rtol=0)
+
+
+def test_what_the_live_weights_drew_is_not_read_again() -> None:
+    """The recorded numbers are the answer, exactly; a teacher's and a hint's are computed all the same."""
+    trajectory = TRAJECTORIES[0]
+    kinds = [(Weights.LIVE, None), (Weights.LIVE, HINT), (Weights.STALE, None)]
+    requests = [ScoreRequest(trajectory, weights, hint) for weights, hint in kinds]
+    known = ModelRescorer(POLICY, STALE, 500, drawn=Drawn.BY_LIVE_WEIGHTS).score(requests)
+    computed = ModelRescorer(POLICY, STALE, 500).score(requests)
+    np.testing.assert_array_equal(known[0], np.concatenate([step.logprobs for step in trajectory.steps]))
+    for known_T, computed_T in zip(known, computed, strict=True):
+        torch.testing.assert_close(known_T, computed_T, atol=1e-5, rtol=0)
+
+
+def test_live_student_repeats_the_sampler_at_its_temperature() -> None:
+    groups = toy_groups(POLICY, spec=SPEC.model_copy(update={"temperature": 0.7}))
+    trajectories = [trajectory for group in groups for trajectory in group.trajectories]
+    scores = ModelRescorer(POLICY, None, 500, temperature=0.7).score(
+        [ScoreRequest(trajectory, Weights.LIVE) for trajectory in trajectories]
+    )
+    for trajectory, score_T in zip(trajectories, scores, strict=True):
+        np.testing.assert_allclose(score_T, np.concatenate([step.logprobs for step in trajectory.steps]), atol=1e-5)
+
+
+def test_requests_keep_their_order_when_weights_and_hints_are_mixed() -> None:
+    chosen = [
+        ScoreRequest(trajectory, weights, hint)
+        for trajectory in TRAJECTORIES[:2]
+        for hint in (HINT, None, "look")
+        for weights in (Weights.STALE, Weights.LIVE)
+    ]
+    rescorer = ModelRescorer(POLICY, STALE, 300)
+    for request, score_T in zip(chosen, rescorer.score(chosen), strict=True):
+        torch.testing.assert_close(score_T, rescorer.score([request])[0], atol=1e-5, rtol=0)
+
+
+def test_a_hint_beyond_the_models_positions_loses_its_end() -> None:
+    policy = toy_policy()
+    trajectory = max(TRAJECTORIES, key=lambda each: len(each.steps[-1].prompt_ids))
+    longest = len(trajectory.steps[-1].prompt_ids) + len(trajectory.steps[-1].response_ids)
+    policy.model.config.max_position_embeddings = longest + 3
+    rescorer = ModelRescorer(policy, None, 500)
+    score_T = rescorer.score([ScoreRequest(trajectory, Weights.LIVE, HINT)])[0]
+    whole = POLICY.transcript.hindsight(HINT)
+    kept = whole[:3]
+    torch.testing.assert_close(score_T, naive(POLICY.model, trajectory, kept), atol=1e-5, rtol=0)
+    assert rescorer.cut_tokens == len(whole) - 3
+
+
+def test_a_trajectory_without_steps_has_no_scores() -> None:
+    empty = replace(TRAJECTORIES[0], steps=())
+    requests = [ScoreRequest(empty, Weights.LIVE, hint) for hint in (None, HINT)]
+    assert [len(score_T) for score_T in ModelRescorer(POLICY, None, 500).score(requests)] == [0, 0]
+
+
+@pytest.mark.parametrize("weights", [Weights.STALE, Weights.CHECKPOINT])
+def test_weights_that_are_asked_for_must_exist(weights: Weights) -> None:
+    with pytest.raises(MethodError, match=f"{weights} weights are asked for, .* `needs` must say"):
+        ModelRescorer(POLICY, None, 500).score([ScoreRequest(TRAJECTORIES[0], weights)])

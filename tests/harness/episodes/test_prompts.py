@@ -1,0 +1,111 @@
+"""What an agent sees before a turn: windows of the last turns, admissible actions, limits."""
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import pytest
+
+from stepcredit.envs.contract import Observation, StepResult
+from stepcredit.harness.engine.cached import TransformersEngine
+from stepcredit.harness.engine.sequences import TokenSequence, runs_of
+from stepcredit.harness.episodes.prompts import new_prompt
+from stepcredit.harness.episodes.rollout import rollout
+from stepcredit.harness.model.policy import Policy
+from stepcredit.harness.spec import RolloutSpec
+from stepcredit.methods.contract import StopReason, Trajectory
+from tests.harness.support import SPEC, TASKS, plain_logprobs, toy_groups, toy_policy
+
+POLICY = toy_policy()
+WINDOW = SPEC.model_copy(update={"window": 2, "show_actions": True, "max_turns": 6, "max_context_tokens": 512})
+
+
+def text_of(policy: Policy, tokens: np.ndarray) -> str:
+    return b"".join(policy.transcript.token_bytes(int(token)) for token in tokens).decode()
+
+
+def seen(spec: RolloutSpec, *texts: str) -> list[str]:
+    """The prompts before each turn, when the agent answers a, b, c, ... and sees these observations."""
+    prompt = new_prompt(POLICY.transcript, spec)
+    assert prompt.begin(Observation(texts[0], ("go", "look")))
+    prompts = [text_of(POLICY, prompt.tokens)]
+    for name, text in zip("abcdef", texts[1:], strict=False):
+        assert prompt.extend(POLICY.transcript.response(name), Observation(text, ("go", "look"))) is not None
+        prompts.append(text_of(POLICY, prompt.tokens))
+    return prompts
+
+
+def test_a_window_shows_the_task_the_last_turns_and_the_admissible_actions() -> None:
+    first, second, _, fourth = seen(WINDOW, "task", "o1", "o2", "o3")
+    actions = "\nAdmissible actions: go, look"
+    assert first == f"<|obs|>task{actions}<|act|>"
+    assert second == f"<|obs|>task<|act|>a<|obs|>o1{actions}<|act|>"
+    assert fourth == f"<|obs|>task\no1<|act|>b<|obs|>o2<|act|>c<|obs|>o3{actions}<|act|>"
+
+
+def test_a_window_of_no_turns_shows_the_task_and_the_present() -> None:
+    spec = WINDOW.model_copy(update={"window": 0, "show_actions": False})
+    assert seen(spec, "task", "o1") == ["<|obs|>task<|act|>", "<|obs|>task\no1<|act|>"]
+
+
+def test_a_running_transcript_may_list_the_actions_too() -> None:
+    spec = WINDOW.model_copy(update={"window": None})
+    actions = "\nAdmissible actions: go, look"
+    assert seen(spec, "task", "o1")[1] == f"<|obs|>task{actions}<|act|>a<|obs|>o1{actions}<|act|>"
+
+
+def windowed() -> list[Trajectory]:
+    return [trajectory for group in toy_groups(POLICY, spec=WINDOW) for trajectory in group.trajectories]
+
+
+def test_windowed_rollouts_draw_from_the_prompt_that_they_record() -> None:
+    trajectories = windowed()
+    assert max(len(trajectory.steps) for trajectory in trajectories) > 4
+    for trajectory in trajectories[::3]:
+        for step in trajectory.steps:
+            text = np.concatenate([step.prompt_ids, step.response_ids])
+            expected = plain_logprobs(POLICY.model, text, len(step.response_ids))
+            np.testing.assert_allclose(step.logprobs, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 2])
+def test_runs_hold_every_response_token_once_and_in_order(window: int | None) -> None:
+    spec = WINDOW.model_copy(update={"window": window, "show_actions": False})
+    for group in toy_groups(POLICY, spec=spec):
+        for trajectory in group.trajectories:
+            runs = runs_of(trajectory)
+            read = [int(t) for run in runs for s in [TokenSequence.of(run)] for t in s.ids[s.response_T]]
+            assert read == [int(token) for step in trajectory.steps for token in step.response_ids]
+            assert len(runs) == 1 if window is None else len(runs) == max(1, len(trajectory.steps) - 2)
+
+
+class LongEnv:
+    """Never ends, and says the same long thing again and again."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def reset(self) -> Observation:
+        return Observation(self._name, ())
+
+    def step(self, action: str) -> StepResult:
+        return StepResult(Observation("shelf " * 20, ()), False, False, True)
+
+    def clone(self) -> Self:
+        return type(self)(self._name)
+
+    @property
+    def state_key(self) -> str:
+        return self._name
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        return {}
+
+
+def test_a_window_outlasts_a_context_that_a_transcript_fills() -> None:
+    engine = TransformersEngine(POLICY.model)
+    spec = SPEC.model_copy(update={"max_turns": 8, "max_context_tokens": 128})
+    for window, stop in ((None, StopReason.CONTEXT_LIMIT), (1, StopReason.TURN_LIMIT)):
+        (group, *_) = rollout(POLICY, engine, LongEnv, TASKS, spec.model_copy(update={"window": window}), 0, 0)
+        assert {trajectory.stop for trajectory in group.trajectories} == {stop}

@@ -1,0 +1,231 @@
+"""Published recipes: numbers as in their sources, specs that run, and how two of them differ."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepcredit.harness.cli.recipe import diff, show
+from stepcredit.harness.cli.study import Choice
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.recipes import RECIPES, recipe_named
+from stepcredit.harness.recipes.comparison import Difference, described, deviation_differences, differences
+from stepcredit.harness.recipes.places import OURS, PLACES, places_of
+from stepcredit.harness.record import manifest
+from stepcredit.harness.setup.settings import build_spec
+from stepcredit.methods.contract import MethodError
+
+ROOT = Path(__file__).resolve().parents[3]
+REFERENCES = sorted(path.parent for path in ROOT.glob("results/reference*/*/manifest.json"))
+NAMES = list(RECIPES)
+
+
+def value_of(spec: Any, path: str) -> Any:
+    for name in path.split("."):
+        spec = spec[name] if isinstance(spec, dict) else getattr(spec, name)
+    return spec
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_arrives_in_a_valid_spec(name: str) -> None:
+    recipe = recipe_named(name)
+    spec = recipe.spec(seed=3)
+    assert spec.seed == 3
+    assert {path: value_of(spec, path) for path in recipe.fields} == {p: f.value for p, f in recipe.fields.items()}
+    assert type(spec).model_validate_json(spec.canonical_json()) == spec
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_field_and_deviation_says_where_it_was_read(name: str) -> None:
+    recipe = recipe_named(name)
+    for item in (*recipe.fields.values(), *recipe.deviations.values()):
+        assert item.source == OURS or any(place in item.source for place in PLACES)
+    for deviation in recipe.deviations.values():
+        assert deviation.published
+        assert deviation.here
+        assert deviation.published != deviation.here
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_shown_is_the_whole_run(name: str) -> None:
+    fields = described(name).fields
+    assert all(item.source for item in fields.values())
+    dumped = json.loads(recipe_named(name).spec().canonical_json())
+    assert {"rollout.tasks", "method", "evaluation.size", "optim.token_budget"} <= fields.keys()
+    assert {f"rollout.{field}" for field in dumped["rollout"]} <= fields.keys()
+    assert {f"method_options.{option}" for option in dumped["method_options"]} <= fields.keys()
+    assert not {"seed", "checkpoint_every"} & fields.keys()
+
+
+# Typed by hand from the sources: GiGPO's appendix E.1, SDAR's run_*_3b.sh, StepOPSD's paper and train_grpo_4.sh.
+GOLDEN: dict[str, dict[str, Any]] = {
+    "gigpo-alfworld": {
+        "method_options.omega": 1.0,
+        "method_options.gamma": 0.95,
+        "rollout.group": 8,
+        "rollout.tasks": 16,
+        "optim.lr": 1e-6,
+        "objective.kl": 0.01,
+        "objective.invalid_penalty": 0.1,
+        "updates": 150,
+        "rollout.max_turns": 50,
+        "rollout.window": 2,
+        "rollout.show_actions": True,
+        "rollout.max_response_tokens": 512,
+        "rollout.max_context_tokens": 2048 + 512,
+        "rollout.temperature": 1.0,
+        "evaluation.temperature": 0.4,
+    },
+    "gigpo-searchqa": {
+        "rollout.group": 5,
+        "rollout.max_turns": 4,
+        "objective.kl": 0.001,
+        "objective.invalid_penalty": 0.01,
+        "updates": 200,
+        "evaluation.temperature": 0.0,
+    },
+    "sdar-alfworld": {
+        "method_options.beta": 5.0,
+        "method_options.lambda_distill": 0.01,
+        "rollout.tasks": 16,
+        "rollout.group": 8,
+        "objective.kl": 0.01,
+    },
+    "sdar-searchqa": {"method_options.lambda_distill": 0.01, "rollout.tasks": 128, "rollout.group": 8, "updates": 150},
+    "stepopsd-alfworld": {
+        "rollout.tasks": 16,
+        "rollout.group": 8,
+        "rollout.max_response_tokens": 512,
+        "method_options.alpha_clip": 0.2,
+        "method_options.lambda_mix": 0.2,
+        "method_options.decay_updates": 50,
+        "method_options.refresh": 10,
+        "method_options.target": "action_only",
+    },
+    "stepopsd-searchqa": {
+        "rollout.tasks": 128,
+        "rollout.group": 5,
+        "rollout.max_response_tokens": 1024,
+        "rollout.max_observation_tokens": 512,
+        "optim.lr": 1e-6,
+        "objective.kl": 0.001,
+        "method_options.target": "clean_step_no_observation",
+        "env_options.topk": 3,
+    },
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_of_the_sources(name: str) -> None:
+    spec = recipe_named(name).spec()
+    assert {path: value_of(spec, path) for path in GOLDEN[name]} == GOLDEN[name]
+
+
+def test_a_recipe_does_not_differ_from_itself() -> None:
+    for name in NAMES:
+        assert differences(described(name), described(name)) == []
+        assert deviation_differences(described(name), described(name)) == []
+
+
+def turned(found: list[Difference]) -> dict[str, Difference]:
+    return {item.field: Difference(item.field, item.b, item.a) for item in found}
+
+
+@pytest.mark.parametrize(("first", "second"), list(combinations(NAMES, 2)))
+def test_differences_turn_round(first: str, second: str) -> None:
+    a, b = described(first), described(second)
+    for compare in (differences, deviation_differences):
+        there, back = compare(a, b), compare(b, a)
+        assert turned(there) == {item.field: item for item in back}
+        assert all(item.a.value != item.b.value for item in there)
+    assert {"benchmark", "method"} & {item.field for item in differences(a, b)}
+
+
+def test_a_difference_carries_both_sources() -> None:
+    found = {item.field: item for item in differences(described("stepopsd-alfworld"), described("stepopsd-searchqa"))}
+    group = found["rollout.group"]
+    assert (group.a.value, group.b.value) == (8, 5)
+    assert (group.a.source, group.b.source) == ("StepOPSD's paper", "StepOPSD's train_grpo_4.sh")
+    assert "optim.lr" not in found  # 1e-6 in both
+
+
+def test_runs_and_presets_can_be_compared() -> None:
+    run = described(str(ROOT / "results/reference/alfworld-mini-tiny-grpo-s0"))
+    assert differences(run, described("tiny@alfworld")) == []
+    found = {item.field: item for item in differences(described("stepopsd-alfworld"), run)}
+    assert (found["rollout.window"].a.value, found["rollout.window"].b.value) == (2, None)
+
+
+def test_another_method_under_a_recipe_has_its_own_options() -> None:
+    recipe = recipe_named("stepopsd-searchqa")
+    own, other = recipe.spec(), recipe.spec(method="grpo")
+    assert (
+        other.method_options
+        == build_spec(model="tiny", benchmark="searchqa", suite=None, method="grpo", seed=0).method_options
+    )
+    assert own.model_dump(exclude={"method", "method_options"}) == other.model_dump(
+        exclude={"method", "method_options"}
+    )
+
+
+def test_train_starts_from_a_recipe_and_goes_on_with_what_is_given() -> None:
+    given = ("rollout.tasks=2", "method_options.alpha_clip=0.1")
+    choice = Choice("tiny", None, "mini", (), (0, 1), given, recipe="stepopsd-alfworld")
+    first, second = choice.specs()
+    assert (first.model, first.suite, first.method, first.seed, second.seed) == ("tiny", "mini", "stepopsd", 0, 1)
+    assert (first.rollout.tasks, first.rollout.group, first.rollout.window) == (2, 8, 2)
+    assert (first.method_options["alpha_clip"], first.method_options["lambda_mix"]) == (0.1, 0.2)
+
+
+def test_wrong_names_are_one_sentence() -> None:
+    with pytest.raises(UserError, match="did you mean 'gigpo-alfworld'"):
+        recipe_named("gigpo-alfword")
+    with pytest.raises(UserError, match="did you mean 'tiny'"):
+        described("tinny@alfworld")
+    with pytest.raises(UserError, match="is for benchmark 'alfworld', but 'searchqa' was asked for"):
+        Choice(None, "searchqa", None, (), (0,), (), recipe="stepopsd-alfworld").specs()
+    with pytest.raises(MethodError, match="did you mean 'grpo'"):
+        recipe_named("stepopsd-alfworld").spec(method="grop")
+
+
+@pytest.mark.parametrize("folder", REFERENCES, ids=lambda folder: folder.name)
+def test_recorded_runs_keep_their_hashes(folder: Path) -> None:
+    found = manifest.read(folder)
+    assert found is not None
+    spec = found.spec
+    again = build_spec(model=spec.model, benchmark=spec.benchmark, suite=None, method=spec.method, seed=spec.seed)
+    assert again.sha256 == found.spec_sha256
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shown_at_80_columns_nothing_is_cut(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    show(name)
+    out = capsys.readouterr().out
+    table, _, places = out.partition("\nSources:\n")
+    assert all(len(line) <= 80 for line in table.splitlines())
+    shown = described(name)
+    assert {path.rpartition(".")[2] for path in shown.fields} | set(places_of(shown.sources)) <= words_of(out)
+    assert set(places_of(shown.sources).values()) <= words_of(places)
+
+
+def words_of(text: str) -> set[str]:
+    """Each line without its indent, up to the first double space or colon, and what follows a colon."""
+    parts: set[str] = set()
+    for line in text.splitlines():
+        head, _, tail = line.strip().partition(": ")
+        parts |= {head.split("  ")[0], tail}
+    return parts
+
+
+def test_diff_as_json_is_what_was_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    diff("stepopsd-alfworld", "stepopsd-searchqa", as_json=True)
+    printed = json.loads(capsys.readouterr().out)
+    tasks = next(item for item in printed["fields"] if item["field"] == "rollout.tasks")
+    assert tasks["a"] == {"value": 16, "source": "StepOPSD's paper"}
+    assert tasks["b"] == {"value": 128, "source": "StepOPSD's paper"}
+    assert "start" in {item["field"] for item in printed["deviations"]}

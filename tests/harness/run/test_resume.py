@@ -1,0 +1,79 @@
+"""A run killed anywhere and started again reaches the bits of a run that was left alone."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.record import checkpoint, files
+from stepcredit.harness.record.cell import Cell
+from tests.harness.cells import KillPoint, run_here, run_in_process, small_spec
+
+COMPARED = ("episodes.parquet", "updates.parquet")
+
+
+def bits(study: Path) -> tuple[object, ...]:
+    cell = Cell(study, small_spec())
+    manifest = files.read_json(cell.folder / "manifest.json")
+    assert manifest["status"] == "complete"
+    assert manifest["final_weights_sha256"] != manifest["policy"]["weights_sha256"], "nothing was learned: a weak test"
+    hashes = [files.sha256_of(cell.folder / name) for name in COMPARED]
+    return (*hashes, manifest["final_weights_sha256"], manifest["update0_rollouts_sha256"])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    study = tmp_path_factory.mktemp("undisturbed")
+    assert run_in_process(study, small_spec()) == 0
+    return bits(study)
+
+
+def test_two_processes_reach_the_same_bits(tmp_path: Path, undisturbed: tuple[object, ...]) -> None:
+    assert run_in_process(tmp_path, small_spec()) == 0
+    assert bits(tmp_path) == undisturbed
+
+
+# Where the nth call falls: evaluations at updates 0, 2 and 3 with 4 episodes, 12 episodes an update, all with at
+# most 10 turns; a checkpoint after every update.
+POINTS = {
+    "first evaluation": KillPoint("stepcredit.envs.alfworld.env", "AlfworldEnv.step", 3),
+    "rollout": KillPoint("stepcredit.envs.alfworld.env", "AlfworldEnv.step", 60),
+    "later evaluation": KillPoint("stepcredit.harness.run.train", "evaluate", 2),
+    "credit": KillPoint("stepcredit.harness.engine.rescore", "ModelRescorer.score", 1),
+    "optimiser step": KillPoint("torch.optim", "AdamW.step", 2),
+    "checkpoint, before it is on disk": KillPoint("os", "fsync", 6),
+    "checkpoint, before it has its name": KillPoint("pathlib", "Path.replace", 4),
+    "deleting an old checkpoint": KillPoint("pathlib", "Path.unlink", 1),
+    "result files": KillPoint("stepcredit.harness.run.train", "write_rows", 2),
+}
+
+
+@pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
+def test_killed_run_resumes_to_the_same_bits(tmp_path: Path, undisturbed: tuple[object, ...], point: KillPoint) -> None:
+    assert run_in_process(tmp_path, small_spec(), point) == -signal.SIGKILL
+    assert run_in_process(tmp_path, small_spec()) == 0
+    assert bits(tmp_path) == undisturbed
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_killed_again_and_again(tmp_path: Path, undisturbed: tuple[object, ...]) -> None:
+    for nth in (3, 5, 7):
+        assert run_in_process(tmp_path, small_spec(), KillPoint("os", "fsync", nth)) == -signal.SIGKILL
+    assert run_in_process(tmp_path, small_spec()) == 0
+    assert bits(tmp_path) == undisturbed
+
+
+def test_damaged_last_checkpoint_stops_the_run_until_it_is_deleted(
+    tmp_path: Path, undisturbed: tuple[object, ...]
+) -> None:
+    spec = small_spec()
+    point = KillPoint("stepcredit.harness.run.train", "write_rows", 1)
+    assert run_in_process(tmp_path, spec, point) == -signal.SIGKILL
+    last = checkpoint.find(Cell(tmp_path, spec).folder)
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"update-000003\.ckpt is damaged"):
+        run_here(tmp_path, spec.model_dump(mode="json"))
+    last.unlink()
+    assert run_in_process(tmp_path, spec) == 0
+    assert bits(tmp_path) == undisturbed

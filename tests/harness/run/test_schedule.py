@@ -1,0 +1,35 @@
+"""Which tasks an update sees, and when a run is evaluated."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepcredit.envs.panel import Panel, Task
+from stepcredit.harness.run.schedule import episodes_of, evaluation_updates, tasks_of_update
+from stepcredit.harness.spec import EvalSpec, RolloutSpec, RunSpec
+
+
+def panel(size: int) -> Panel:
+    return Panel.of("toy", "mini", "train", [Task(f"t{index:03d}", "Pick", "0") for index in range(size)])
+
+
+@given(size=st.integers(1, 40), data=st.data(), seed=st.integers(0, 5))
+def test_an_epoch_meets_no_task_twice(size: int, data: st.DataObject, seed: int) -> None:
+    count = data.draw(st.integers(1, size))
+    epoch = [task for update in range(size // count) for task in tasks_of_update(panel(size), count, seed, update)]
+    assert len(epoch) == len(set(epoch)) == size // count * count
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    tasks = panel(20)
+    first = tasks_of_update(tasks, 20, 0, 0)
+    assert first == tasks_of_update(panel(20), 20, 0, 0)
+    assert first != tasks_of_update(tasks, 20, 0, 1)
+    assert first != tasks_of_update(tasks, 20, 1, 0)
+    assert set(first) == set(tasks.tasks)
+
+
+def test_evaluations_bracket_the_run() -> None:
+    spec = RunSpec(updates=10, evaluation=EvalSpec(every=4), rollout=RolloutSpec(tasks=2, group=3))
+    assert evaluation_updates(spec) == [0, 4, 8, 10]
+    assert evaluation_updates(spec.model_copy(update={"updates": 0})) == [0]
+    assert episodes_of(spec, eval_tasks=5) == 10 * 2 * 3 + 4 * 5
