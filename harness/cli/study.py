@@ -126,8 +126,9 @@ def reproduce(
     specs = choice.specs()
     folder = out or _REPRODUCED[benchmark]
     given = resources(jobs, threads, device, model)
-    run_study(folder, specs, given)
-    if benchmark in _EXAMINED:
+    examined = benchmark in _EXAMINED
+    run_study(folder, specs, given, examines=examined)
+    if examined:
         examine_study(folder, specs, given)
     build_paper(folder)
     compare(folder, _REFERENCES[benchmark])
@@ -165,8 +166,10 @@ def resources(jobs: int | None, threads: int, device: str, model: str) -> Resour
     return Resources(jobs or _JOBS[found], threads, found)
 
 
-def run_study(out: Path, specs: Sequence[RunSpec], resources: Resources, *, copy: bool = False) -> None:
-    """Train what is missing.
+def run_study(
+    out: Path, specs: Sequence[RunSpec], resources: Resources, *, copy: bool = False, examines: bool = False
+) -> None:
+    """Train what is missing, and examine each such run outside its environment right after, if wanted.
 
     Raises:
         UserError: bad input or no room; see `stepcredit.harness.study.matrix`.
@@ -181,7 +184,7 @@ def run_study(out: Path, specs: Sequence[RunSpec], resources: Resources, *, copy
         f"{len(plan.missing) - len(plan.resumed)} to be started",
         file=sys.stderr,
     )
-    matrix.run(plan, resources, lambda spec: episodes_of(spec, inputs_of(spec).panels["eval"].size))
+    matrix.run(plan, resources, lambda spec: episodes_of(spec, inputs_of(spec).panels["eval"].size), examines=examines)
 
 
 def examine_study(out: Path, specs: Sequence[RunSpec], given: Resources) -> None:

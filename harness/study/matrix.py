@@ -21,6 +21,7 @@ from stepcredit.harness.record import checkpoint, files, manifest
 from stepcredit.harness.record.cell import Cell
 from stepcredit.harness.record.manifest import Inputs
 from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.study.order import Order
 from stepcredit.harness.study.worker import BAD_INPUT, Job
 
 _LINES_KEPT = 60
@@ -93,8 +94,14 @@ def plan(cells: Sequence[Cell], inputs_of: Callable[[RunSpec], Inputs]) -> Plan:
     return Plan(tuple(finished), tuple(cell for cell in cells if cell not in finished))
 
 
-def run(plan: Plan, resources: Resources, episodes_of: Callable[[RunSpec], int]) -> None:
+def run(plan: Plan, resources: Resources, episodes_of: Callable[[RunSpec], int], *, examines: bool = False) -> None:
     """Run the missing cells; on an error or Ctrl-C end all workers, which lose at most their last few updates.
+
+    Args:
+        plan: what is missing.
+        resources: what may be used.
+        episodes_of: how many episodes a spec asks for.
+        examines: whether a worker examines its run outside the environment right after training.
 
     Raises:
         UserError: a worker met bad input, a full disk, or was killed.
@@ -102,18 +109,21 @@ def run(plan: Plan, resources: Resources, episodes_of: Callable[[RunSpec], int])
     for cell in plan.missing:
         files.make_folder(cell.folder)
     totals = {cell.name: episodes_of(cell.spec) for cell in plan.missing}
-    with display_for(totals, len(plan.finished)) as display, _Pool(resources) as pool:
-        waiting = list(reversed(plan.missing))
-        while waiting or pool.running:
-            while waiting and pool.running < resources.jobs:
-                pool.start(waiting.pop())
-            _take_in(pool.next_event(), pool, display)
+    order = Order(plan.missing, plan.finished)
+    with display_for(totals, len(plan.finished)) as display, _Pool(resources, examines=examines) as pool:
+        while order.waiting or pool.running:
+            while order.waiting and pool.running < resources.jobs:
+                pool.start(order.next())
+            ended = _take_in(pool.next_event(), pool, display)
+            if ended is not None:
+                order.learn(ended)
 
 
-def _take_in(event: Report | _Ended, pool: _Pool, display: Display) -> None:
+def _take_in(event: Report | _Ended, pool: _Pool, display: Display) -> Cell | None:
+    """Show a report, or the end of a cell; the cell, if it is complete."""
     if isinstance(event, Report):
         display.show(event)
-        return
+        return None
     pool.ended(event.cell)
     if event.code == BAD_INPUT:
         raise UserError(event.error.strip().splitlines()[-1])
@@ -125,6 +135,7 @@ def _take_in(event: Report | _Ended, pool: _Pool, display: Display) -> None:
     if event.code > 0:
         raise RuntimeError(f"the worker of {event.cell.name} failed\n{event.error}")
     display.finish(event.cell.name, summary(event.cell.folder))
+    return event.cell
 
 
 def summary(folder: Path) -> str:
@@ -144,8 +155,8 @@ def _environment(threads: int) -> dict[str, str]:
 class _Pool:
     """The worker processes, and the queue of what they report."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+    def __init__(self, resources: Resources, *, examines: bool) -> None:
+        self._resources, self._examines = resources, examines
         self._events: queue.Queue[Report | _Ended] = queue.Queue()
         self._workers: dict[str, subprocess.Popen[str]] = {}
 
@@ -167,7 +178,12 @@ class _Pool:
         """Start a worker for the cell."""
         resources = self._resources
         job = Job(
-            str(cell.study.resolve()), cell.spec.model_dump(mode="json"), cell.copy, resources.threads, resources.device
+            str(cell.study.resolve()),
+            cell.spec.model_dump(mode="json"),
+            cell.copy,
+            resources.threads,
+            resources.device,
+            self._examines,
         )
         worker = subprocess.Popen(
             [sys.executable, "-P", "-m", "stepcredit.harness.study.worker"],

@@ -34,6 +34,7 @@ class Job:
     copy: bool
     threads: int
     device: str
+    examines: bool
 
     @property
     def cell(self) -> Cell:
@@ -65,6 +66,10 @@ def _run(job: Job) -> None:
 
     switches = determinism.switch_on(job.threads, job.device)
     train(job.cell, assemble(job.cell.spec, job.device), switches, _print)
+    if job.examines:
+        from stepcredit.harness.capability.runs import capability_of_run
+
+        capability_of_run(job.cell.folder, threads=job.threads, device=job.device)
 
 
 def _print(report: Report) -> None:

@@ -12,6 +12,7 @@ from stepcredit.harness.record import manifest
 from stepcredit.harness.record.cell import Cell
 from stepcredit.harness.record.manifest import differences
 from stepcredit.harness.record.rows import EpisodeRow, UpdateRow, read_rows
+from stepcredit.harness.study.order import Order
 from tests.harness.cells import SMALL, small_spec
 
 METHODS = ("grpo", "opd", "stepopsd")
@@ -186,3 +187,15 @@ def test_platform_change_stops_a_resumption(study: Path) -> None:
     other = found.model_copy(update={"versions": found.versions | {"torch": "1.0"}})
     with pytest.raises(UserError, match=r"begun with other versions or settings \(versions.torch: 1.0 there"):
         manifest.require_same_platform(other, found, study)
+
+
+def test_the_longest_runs_start_first_and_those_of_unknown_length_before_them(study: Path) -> None:
+    for method, seconds in zip(METHODS, (1.0, 3.0, 2.0), strict=True):
+        path = folder_of(study, method) / manifest.NAME
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"wall_s": seconds}))
+    finished = [Cell(study, small_spec(method=method)) for method in METHODS]
+    missing = [Cell(study, small_spec(method=method, seed=seed)) for seed in (1, 2) for method in (*METHODS, "rlsd")]
+    order = Order(missing, finished)
+    started = [order.next() for _ in missing]
+    dearest_first = [(method, seed) for method in ("rlsd", "opd", "stepopsd", "grpo") for seed in (1, 2)]
+    assert [(cell.spec.method, cell.spec.seed) for cell in started] == dearest_first
