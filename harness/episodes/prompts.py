@@ -51,6 +51,7 @@ class _Writer:
     def __init__(self, transcript: Transcript, spec: RolloutSpec) -> None:
         self.transcript, self.spec = transcript, spec
         self.suffix = len(transcript.generation_suffix)
+        self.end_of_turn = transcript.end_of_turn
 
     def fits(self, tokens: int) -> bool:
         """Whether a whole response fits after so many tokens."""
@@ -69,13 +70,13 @@ class _Writer:
             return observation.text
         return f"{observation.text}\nAdmissible actions: {', '.join(observation.actions)}"
 
-    def following(self, text: str, closing: str) -> list[int]:
-        """An observation, cut to the limit before its closing words, and the next turn's opening."""
-        tokens, limit = self.transcript.following(text), self.spec.max_observation_tokens
-        if limit is None or len(tokens) - self.suffix <= limit:
-            return tokens
-        end = self.transcript.response(closing)
-        return [*tokens[: limit - len(end)], *end, *tokens[-self.suffix :]]
+    def following(self, response: Tokens, text: str, closing: str) -> list[int]:
+        """What follows a response: an observation, cut to the limit before its closing words.
+
+        A response that the model ended itself has its end of turn already.
+        """
+        tokens, end = self.transcript.following(text, closing, self.spec.max_observation_tokens), self.end_of_turn
+        return tokens[1:] if end is not None and len(response) and response[-1] == end else tokens
 
 
 class RunningTranscript:
@@ -94,7 +95,7 @@ class RunningTranscript:
         return self._add(self._writer.first(self._writer.shown(observation), hint))
 
     def extend(self, response: Tokens, observation: Observation) -> list[int] | None:
-        following = self._writer.following(self._writer.shown(observation), observation.closing)
+        following = self._writer.following(response, self._writer.shown(observation), observation.closing)
         return following if self._add([*response, *following]) else None
 
     def copy(self) -> Self:
@@ -151,9 +152,9 @@ class TurnWindow:
         tokens = self._writer.first(recent if oldest == 0 else f"{task}\n{recent}", self._hint)
         following: list[int] = []
         for turn in range(oldest, now):
-            closing = self._observations[turn + 1].closing
-            following = self._writer.following(self._text(turn + 1), closing)
-            tokens += [*self._responses[turn], *following]
+            response, closing = self._responses[turn], self._observations[turn + 1].closing
+            following = self._writer.following(response, self._text(turn + 1), closing)
+            tokens += [*response, *following]
         if not self._writer.fits(len(tokens)):
             return None
         self._tokens = np.array(tokens, dtype=np.int64)

@@ -23,7 +23,7 @@ from stepcredit.envs.contract import Benchmark, TurnFormat
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.chat import ChatTranscript
 from stepcredit.harness.model.presets import Preset, Source, preset_named
-from stepcredit.harness.model.tokenizer import PAD
+from stepcredit.harness.model.tokenizer import PAD, is_byte_level
 from stepcredit.harness.model.transcript import PhraseTranscript, Transcript
 
 
@@ -130,6 +130,19 @@ def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"model {preset.name!r} has no fast tokenizer, whose byte alphabet exact spans need")
-    revision = getattr(model.config, "_commit_hash", None)
+    if not is_byte_level(tokenizer):
+        raise UserError(f"model {preset.name!r} has a tokenizer without the byte alphabet that exact spans need")
     transcript = ChatTranscript(tokenizer, turn_format.instructions)
+    _end_at(model, transcript.end_of_turn)
+    revision = getattr(model.config, "_commit_hash", None)
     return Policy(preset.name, model, tokenizer, transcript, turn_format, f"{preset.location}@{revision}")
+
+
+def _end_at(model: PreTrainedModel, token: int | None) -> None:
+    """Responses end at the template's end of turn, also where the generation config names other tokens alone."""
+    config = model.generation_config
+    if config is None or token is None:
+        return
+    ends = config.eos_token_id
+    known = [ends] if isinstance(ends, int) else list(ends or [])
+    config.eos_token_id = known if token in known else [*known, token]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -28,6 +29,26 @@ def phrase_tokenizer(phrases: Sequence[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, clean_up_tokenization_spaces=False)
 
 
+def special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """Id by text of every token that is marked as special."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return {text: int(tokenizer.convert_tokens_to_ids(text)) for text in added.union(tokenizer.all_special_tokens)}
+
+
+def literal_encoder(tokenizer: PreTrainedTokenizerFast, control: Iterable[str]) -> Callable[[str], list[int]]:
+    """An encoder for texts from outside: control tokens that occur in them are written out, letter by letter.
+
+    All other added tokens stay tokens. It works on a copy, because transformers' `split_special_tokens` leaves a
+    tokenizer changed for whoever uses it next.
+    """
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    backend.no_truncation()
+    backend.no_padding()
+    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in control])
+    backend.encode_special_tokens = True
+    return lambda text: list(backend.encode(text, add_special_tokens=False).ids)
+
+
 def token_bytes_table(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
     """The bytes each token id stands for; special tokens stand for their literal text.
 
@@ -45,6 +66,12 @@ def token_bytes_table(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
             symbol = tokenizer.convert_ids_to_tokens(index) or ""
             table.append(bytes(byte_of[character] for character in symbol if character in byte_of))
     return table
+
+
+def is_byte_level(tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether `token_bytes_table` is exact: the bytes of a text's tokens are the text's."""
+    text, table = "Go to shelf 1.\n\n\té 世界", token_bytes_table(tokenizer)
+    return b"".join(table[index] for index in tokenizer.encode(text, add_special_tokens=False)) == text.encode()
 
 
 def _byte_of_symbol() -> dict[str, int]:
