@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from itertools import groupby
 
 from transformers import PreTrainedTokenizerFast
@@ -78,8 +77,9 @@ class ChatTranscript:
         for place, piece in enumerate(pieces):
             mixed += [piece] if place % 2 else self._template.own_pieces(piece)
         tokens: list[int] = []
-        for kind, run in groupby(mixed, key=type):
-            tokens += self._literal("".join(map(str, run))) if kind is str else [int(token) for token in run]
+        for kind, stretch in groupby(mixed, key=type):
+            alike = list(stretch)
+            tokens += self._literal("".join(map(str, alike))) if kind is str else map(int, alike)
         return tokens
 
     def _require_exact(self, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -87,7 +87,9 @@ class ChatTranscript:
         control = self._template.control
         for text in control:
             if set(control.values()).intersection(self._literal(f"a{text}b")):
-                raise self._template.refusal(f"has the control token {text!r}, which its tokenizer cannot write as text")
+                raise self._template.refusal(
+                    f"has the control token {text!r}, which its tokenizer cannot write as text"
+                )
         for pieces in (self._template.first(_PROBE), self._template.following(_PROBE)):
             if self._encode(*pieces) != tokenizer.encode("".join(pieces), add_special_tokens=False):
                 raise self._template.refusal(f"writes {''.join(pieces)!r}, which its tokenizer takes in other pieces")

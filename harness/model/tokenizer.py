@@ -32,7 +32,8 @@ def phrase_tokenizer(phrases: Sequence[str]) -> PreTrainedTokenizerFast:
 def special_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
     """Id by text of every token that is marked as special."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return {text: int(tokenizer.convert_tokens_to_ids(text)) for text in added.union(tokenizer.all_special_tokens)}
+    vocabulary = tokenizer.get_vocab()
+    return {text: vocabulary[text] for text in sorted(added.union(tokenizer.all_special_tokens))}
 
 
 def literal_encoder(tokenizer: PreTrainedTokenizerFast, control: Iterable[str]) -> Callable[[str], list[int]]:
