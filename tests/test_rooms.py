@@ -20,15 +20,16 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("laws",),
     ),
     "envs": (
-        ("contract naming panel",),
+        ("contract naming notice panel",),
         (
             "alfworld.actions alfworld.assets alfworld.pddl alfworld.phrases alfworld.reference alfworld.rooms "
             "alfworld.subsets alfworld.text",
-            "searchqa.corpus searchqa.jsonl searchqa.metrics searchqa.parquet searchqa.questions searchqa.text",
+            "searchqa.answers searchqa.corpus searchqa.jsonl searchqa.literals searchqa.metrics searchqa.parquet "
+            "searchqa.questions searchqa.text",
         ),
         (
             "alfworld.game alfworld.generator alfworld.goal alfworld.record alfworld.searcher alfworld.sources",
-            "searchqa.hub searchqa.layouts searchqa.loaders searchqa.splits",
+            "searchqa.hub searchqa.layouts searchqa.loaders searchqa.placing searchqa.splits",
             "searchqa.synthetic",
         ),
         ("alfworld.engine alfworld.identity alfworld.oracle alfworld.world", "searchqa.sources"),

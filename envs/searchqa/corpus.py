@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.jsonl import Row, jsonl_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +73,21 @@ def read_corpus(path: Path) -> Corpus:
     Raises:
         EnvError: the file is missing, truncated, empty or not of that kind, or an id occurs twice.
     """
-    try:
-        return _collect(_rows(path), str(path))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise EnvError(f"{path} is truncated or damaged ({error}); copy it again") from error
-    except OSError as error:
-        raise EnvError(f"{path} cannot be read ({error.strerror}); give a corpus as .jsonl or .jsonl.gz") from error
+    placed = ((where, _passage(row, where)) for where, row in jsonl_rows(path))
+    return _collect(((where.removeprefix(f"{path} "), passage) for where, passage in placed), str(path))
 
 
 def contents(passage: Passage) -> str:
     """Title and text as one string, in the layout of Search-R1's wiki-18; what the lexical engines index."""
     return f'"{passage.title}"\n{passage.text}'
+
+
+def title_and_text(whole: str) -> tuple[str, str]:
+    """The parts of a string that `contents` wrote; other writers leave the quotes out, or end lines with CR LF."""
+    title, _, text = whole.partition("\n")
+    title = title.removesuffix("\r")
+    quoted = len(title) > 1 and title.startswith('"') and title.endswith('"')
+    return title[1:-1] if quoted else title, text
 
 
 def _collect(rows: Iterable[tuple[str, Passage]], source: str | None) -> Corpus:
@@ -114,34 +115,19 @@ def _canonical(passage: Passage) -> bytes:
     return b"%d %d %d\n" % tuple(map(len, fields)) + b"".join(fields)
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Passage]]:
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                where = f"line {number}"
-                yield where, _passage(line, f"{path} {where}")
-
-
-def _passage(line: bytes, where: str) -> Passage:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise EnvError(f"{where} is not JSON ({error}): {line[:40]!r}") from error
-    if not isinstance(row, dict):
-        raise EnvError(f"{where} is not a JSON object: {line[:40]!r}")
+def _passage(row: Row, where: str) -> Passage:
     if "contents" in row and "text" not in row:
-        title, _, text = _text(row, "contents", where).partition("\n")
-        return Passage(_id(row, where), title.removeprefix('"').removesuffix('"'), text)
+        return Passage(_id(row, where), *title_and_text(_text(row, "contents", where)))
     return Passage(_id(row, where), _text(row, "title", where), _text(row, "text", where))
 
 
-def _id(row: Mapping[str, Any], where: str) -> str:
+def _id(row: Row, where: str) -> str:
     """FlashRAG's ids are numbers in some releases."""
     number = row.get("id")
     return str(number) if type(number) is int else _text(row, "id", where)
 
 
-def _text(row: Mapping[str, Any], name: str, where: str) -> str:
+def _text(row: Row, name: str, where: str) -> str:
     if name not in row:
         seen = ", ".join(row) or "none"
         raise EnvError(f"{where} has no field {name!r} (its fields: {seen}); expected id, title, text or id, contents")

@@ -159,7 +159,13 @@ def query_of(action: str) -> str | None:
 
 
 def _parsed(action: str) -> tuple[str, str]:
-    """Kind and content of an action; empty where it is none, or has no content."""
+    """Kind and content of an action; empty where it is none, or has no content.
+
+    A query is cleaned, an answer is compared as it stands: a gold answer is not cleaned either.
+    """
     match = _ACTION.fullmatch(action.strip())
-    content = cleaned(match[2]) if match else ""
-    return (match[1], content) if match and content else ("", "")
+    if match is None:
+        return "", ""
+    tag, content = match.groups()
+    content = cleaned(content) if tag == "search" else content.strip()
+    return (tag, content) if content else ("", "")

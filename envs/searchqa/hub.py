@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stepcredit.envs.contract import EnvError
-from stepcredit.envs.searchqa.layouts import Naming, Row, from_flashrag
+from stepcredit.envs.searchqa.jsonl import Row
+from stepcredit.envs.searchqa.layouts import from_flashrag
+from stepcredit.envs.searchqa.placing import Naming
 from stepcredit.envs.searchqa.questions import Dataset, Question, table_of
 
 REPOSITORY = "RUC-NLPIR/FlashRAG_datasets"

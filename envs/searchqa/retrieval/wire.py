@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from stepcredit.envs.searchqa.corpus import Passage, contents
+from stepcredit.envs.searchqa.corpus import Passage, contents, title_and_text
 from stepcredit.envs.searchqa.retrieval.contract import Hit
 
 RETRIEVE, HEALTH, INFO = "/retrieve", "/health", "/info"
@@ -146,9 +146,8 @@ def _passage(document: object) -> Passage:
         case {"id": str() as name, "title": str() as title, "text": str() as text}:
             return Passage(name, title, text)
         case {"contents": str() as whole, **others}:
-            heading, _, rest = whole.partition("\n")
             made_up = f"sha256:{hashlib.sha256(encodable(whole).encode()).hexdigest()}"
-            return Passage(str(others.get("id", made_up)), heading.removeprefix('"').removesuffix('"'), rest)
+            return Passage(str(others.get("id", made_up)), *title_and_text(whole))
     raise WireError(f"the answer has the document {reprlib.repr(document)}, expected its contents")
 
 

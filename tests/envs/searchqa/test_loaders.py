@@ -205,7 +205,9 @@ def test_a_dataset_is_found_by_each_name_it_is_given_here(dataset: Dataset) -> N
         ({"answers": []}, "line 2 (id 'musique-dev-1') has no gold answers"),
         ({"answers": ["", " "]}, "line 2 (id 'musique-dev-1') has no gold answers"),
         ({"answers": None}, "line 2 (id 'musique-dev-1') has the answers None, expected a list of texts"),
-        ({"answers": [7]}, "line 2 (id 'musique-dev-1') has the answers [7], expected a list of texts"),
+        ({"answers": [True]}, "line 2 (id 'musique-dev-1') has the answers [True], expected a list of texts"),
+        ({"answers": "['C', 'D'"}, "line 2 (id 'musique-dev-1') has the answers \"['C', 'D'\", expected a list of te"),
+        ({"split": "holdout"}, "line 2 (id 'musique-dev-1') has the split 'holdout', which is none of train, dev, te"),
         ({"answers": ["\ud800"]}, "line 2 (id 'musique-dev-1') has the answers '\\ud800', which is broken Unicode"),
         ({"question": "  "}, "line 2 (id 'musique-dev-1') has the question '  ', expected a text"),
         ({"question": None}, "line 2 (id 'musique-dev-1') has the question None, expected a text"),
@@ -215,7 +217,7 @@ def test_a_dataset_is_found_by_each_name_it_is_given_here(dataset: Dataset) -> N
             "line 2 (id 'musique-dev-1'): unknown Search-QA dataset 'musicue'; did you mean 'musi",
         ),
         ({"id": "nq-test-1"}, "line 2 repeats the id 'nq-test-1' of"),
-        ({"id": 5}, "line 2 has the id 5, expected a text"),
+        ({"id": [5]}, "line 2 has the id [5], expected a text"),
         ({"question": "q" * 10_000 + "\ud800"}, "which is broken Unicode"),
     ],
 )
@@ -230,7 +232,10 @@ def test_a_bad_question_is_named(tmp_path: Path, changes: dict[str, Any], expect
     [
         ({"data_source": "squad"}, "row 1: unknown Search-QA dataset 'squad'"),
         ({"extra_info": {"split": "train"}}, "row 1 has no id"),
-        ({"extra_info": {"index": 3}}, "has the split '', expected a text"),
+        (
+            {"extra_info": {"index": 3, "split": "holdout"}},
+            "row 1 has the split 'holdout', which is none of train, dev",
+        ),
         ({"prompt": [{"role": "user", "content": "who?"}]}, "row 1 has no column question, and its prompt has no 'Qu"),
         ({"prompt": None}, "row 1 has no column question"),
         ({"reward_model": None}, "has the answers None"),
@@ -290,7 +295,9 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, harm: Callable[[Path
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    assert "has the suffix '.csv'; questions are .jsonl, .jsonl.gz, .parquet" in complaint(tmp_path / "x.csv")
+    assert "has the suffix '.csv'; questions are .jsonl, .jsonl.gz, .json, .json.gz, .parquet" in complaint(
+        tmp_path / "x.csv"
+    )
 
 
 def test_a_folder_without_questions_is_refused(tmp_path: Path) -> None:
