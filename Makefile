@@ -41,6 +41,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation $(LUCENE) \
 	  || echo 'Lucene could not be installed here ($(LUCENE)); its tests will skip and bm25 stays the default' >&2
 	@touch $@
+	@echo 'ready; to type stepcredit without its path, once a shell: source $(VENV)/bin/activate' >&2
 
 reproduce: setup
 	$(STEPCREDIT) reproduce --model $(MODEL) --benchmark $(BENCHMARK) $(if $(SUITE),--suite $(SUITE)) --out $(OUT) $(if $(JOBS),--jobs $(JOBS)) \

@@ -12,6 +12,6 @@ setup/, capability/       from names to things: settings, parts, teachers; what 
 episodes/, record/        rollouts, prompts, continuations, evaluation, reward; what stays on disk
 engine/                   how a model is run: sampling, caches, attention, rescoring, turns
 model/, interop/          policies, presets, tokenizers, transcripts; the methods inside verl and TRL
-the files beside this     spec, seeds, errors, progress, determinism, device: everybody may stand on them
+the files beside this     spec, seeds, errors, words, progress, determinism, device: everybody stands on them
 ========================  ==============================================================================================
 """

@@ -45,6 +45,15 @@ def registered() -> dict[str, type[Method]]:
     return {**METHODS, **{name: _loaded(point) for name, point in _outside().items()}}
 
 
+def method_names() -> list[str]:
+    """The names of all methods, as in `registered`; no package is imported for them.
+
+    Raises:
+        MethodError: an entry point takes a name that is taken.
+    """
+    return [*METHODS, *_outside()]
+
+
 def method_named(name: str) -> type[Method]:
     """Look a method up; of the packages that register methods only the one asked for is imported.
 

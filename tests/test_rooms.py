@@ -20,7 +20,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("laws",),
     ),
     "envs": (
-        ("contract naming notice panel",),
+        ("contract family naming notice panel",),
         (
             "alfworld.actions alfworld.assets alfworld.pddl alfworld.phrases alfworld.reference alfworld.rooms "
             "alfworld.subsets alfworld.text",
@@ -38,7 +38,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("*",),  # the registry of benchmarks
     ),
     "harness": (
-        ("determinism device errors progress seeds spec",),
+        ("determinism device errors progress seeds spec words",),
         ("interop", "model"),
         ("engine",),
         ("episodes", "record"),

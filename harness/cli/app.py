@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+import stepcredit
 from stepcredit.harness.cli import capability, extend, fetch, inspect, recipe, serve, study, work
 
 BAD_INPUT = 2
@@ -19,16 +20,33 @@ INTERRUPTED = 130
 # typer bundles its own click; the base of its usage errors has no public name.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"stepcredit {stepcredit.__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="stepcredit",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="Train agents with step-level credit assignment under identical seeds, and report what the seeds say.\n\n"
     "Start with `stepcredit demo` (minutes) or `stepcredit reproduce` (the whole default study). Every run is a "
     "folder with a manifest; the same command again does only what is missing.",
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """What holds for no single command."""
+
+
 app.command()(study.reproduce)
 app.command()(study.train)
 app.command()(study.demo)
@@ -63,7 +81,10 @@ def run(arguments: list[str] | None = None) -> int:
         print("interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
     except _UsageError as error:
-        print(f"stepcredit: {_sentence(error)}; see --help", file=sys.stderr)
+        sentence = _sentence(error)
+        if not sentence:  # no command was given, and the help is printed already
+            return 0
+        print(f"stepcredit: {sentence}; see --help", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

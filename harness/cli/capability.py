@@ -10,6 +10,8 @@ import typer
 
 from stepcredit.harness.cli import options
 
+_CHANCE = {"acc": 0.25}  # of the metrics that guessing can win: one of four choices is right
+
 
 def capability(
     run: options.RunFolder,
@@ -53,6 +55,7 @@ def _records(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "task": task,
                 "metric": metric,
                 "examples": values["n"],
+                "chance": _CHANCE.get(metric),
                 "before": before[task][metric],
                 "after": values[metric],
             }

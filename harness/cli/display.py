@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from stepcredit.harness.study.doctor import Finding
+from stepcredit.harness.words import counted
 
 Record = Mapping[str, Any]
 
-_TABLE_WIDTH = 150
+_PIPED_WIDTH = 1000  # whoever reads a pipe line by line wants whole lines
 
 
 def print_table(records: Sequence[Record], as_json: bool) -> None:
-    """A list of records with the same keys."""
+    """Records with the same keys: a table where the terminal has room for it, else one record below another."""
     if as_json:
         print_json(records)
         return
@@ -29,10 +33,41 @@ def print_table(records: Sequence[Record], as_json: bool) -> None:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in records[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
+        table.add_column(name.replace("_", " "), no_wrap=True)
     for record in records:
         table.add_row(*(_cell(value) for value in record.values()))
-    Console(width=max(Console().width, _TABLE_WIDTH)).print(table, highlight=False, markup=False)
+    console = console_for_output()
+    if Measurement.get(console, console.options, table).minimum <= console.width:
+        console.print(table, highlight=False, markup=False)
+    else:
+        _print_records(records, console.width)
+
+
+def console_for_output() -> Console:
+    """As wide as the terminal, or as $COLUMNS says; a pipe takes whole lines."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_PIPED_WIDTH)
+
+
+def _print_records(records: Sequence[Record], width: int) -> None:
+    """Each record's first value, then the others by name, folded between words."""
+    for record in records:
+        (_, title), *others = record.items()
+        print(_cell(title))
+        words = ", ".join(f"{name.replace('_', ' ')} {_cell(value)}" for name, value in others)
+        print(folded_text(words, width, "  "))
+
+
+def folded_text(text: str, width: int, indent: str) -> str:
+    """Lines no wider than that, but for a word that is; no word is split."""
+    return textwrap.fill(
+        text,
+        max(width, len(indent) + 20),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def print_panel(panel: Record, as_json: bool) -> None:
@@ -40,7 +75,7 @@ def print_panel(panel: Record, as_json: bool) -> None:
     if as_json:
         print_json(panel)
         return
-    print(f"{panel['benchmark']}-{panel['suite']}, split {panel['split']}: {panel['size']} tasks")
+    print(f"{panel['benchmark']}-{panel['suite']}, split {panel['split']}: {counted(panel['size'], 'task')}")
     print(f"sha256 {panel['sha256']}")
     print(", ".join(f"{subset} {count}" for subset, count in panel["subsets"].items()))
     for task in panel["tasks"]:
@@ -62,10 +97,17 @@ def print_evaluation(summary: Record, as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    print(f"{summary['cell']} after {summary['update']} updates on {summary['suite']}/{summary['panel']['split']}")
+    where = f"{summary['suite']}/{summary['panel']['split']}"
+    print(f"{summary['cell']} after {counted(summary['update'], 'update')} on {where}")
     for subset, counts in summary["subsets"].items():
-        print(f"  {subset:8} {_percent(counts['success'])}  ({counts['episodes']} tasks)")
-    print(f"  {'all':8} {_percent(summary['success'])}  ({summary['panel']['size']} tasks)")
+        print(f"  {subset:8} {_percent(counts['success'])}  ({counted(counts['episodes'], 'task')})")
+    print(f"  {'all':8} {_percent(summary['success'])}  ({counted(summary['panel']['size'], 'task')})")
+    limits = summary["limits"]
+    print(
+        f"  limits: {counted(limits['max_turns'], 'turn')}, {limits['max_context_tokens']} tokens of transcript, "
+        f"{limits['max_response_tokens']} a turn"
+    )
+    print("  ended by: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in summary["stops"].items()))
     if summary["metrics"]:
         print("  means an episode: " + ", ".join(f"{name} {value:.3f}" for name, value in summary["metrics"].items()))
     print(f"episodes: {summary['file']}")
@@ -76,8 +118,10 @@ def print_doctor(findings: Sequence[Finding], as_json: bool) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
+    width, widest = console_for_output().width, max(len(finding.name) for finding in findings)
     for finding in findings:
-        print(f"{'ok ' if finding.ok else 'BAD'}  {finding.name:14} {finding.detail}")
+        start = f"{'ok ' if finding.ok else 'BAD'}  {finding.name:{widest}}  "
+        print(start + folded_text(finding.detail, width, " " * len(start)).lstrip())
 
 
 def print_json(value: Any) -> None:

@@ -18,9 +18,11 @@ def runs(
 ) -> None:
     """List runs: how far each is, and how it did on the held-out panel before and after training."""
     from stepcredit.harness.cli.display import print_table
+    from stepcredit.harness.cli.outcome import readable
     from stepcredit.harness.study.listing import run_listing
 
-    print_table(run_listing(root), as_json)
+    found = run_listing(root)
+    print_table(found if as_json else [readable(record) for record in found], as_json)
 
 
 def panel(

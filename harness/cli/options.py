@@ -7,13 +7,20 @@ from typing import Annotated
 
 import typer
 
-Model = Annotated[str, typer.Option("--model", help="Policy preset: tiny, qwen3-1.7b, qwen2.5-3b, qwen2.5-7b.")]
-Benchmark = Annotated[str, typer.Option("--benchmark", help="Benchmark: alfworld, searchqa.")]
+from stepcredit.envs import BENCHMARKS
+from stepcredit.harness.model.presets import PRESETS
+
+MODELS = f"Policy preset: {', '.join(PRESETS)}."
+BENCHMARKS_HELP = f"Benchmark: {', '.join(BENCHMARKS)}, or one that an installed package registers."
+_SUITES = "; ".join(f"{', '.join(family.suites)} ({name})" for name, family in BENCHMARKS.items())
+
+Model = Annotated[str, typer.Option("--model", help=MODELS)]
+Benchmark = Annotated[str, typer.Option("--benchmark", help=BENCHMARKS_HELP)]
 Suite = Annotated[
     str | None,
     typer.Option(
         "--suite",
-        help="Variant of the benchmark: mini, full, real (alfworld); synthetic, real (searchqa). Default: the model's.",
+        help=f"Variant of the benchmark: {_SUITES}. Default: the model's.",
     ),
 ]
 Size = Annotated[int | None, typer.Option("--size", min=1, help="Tasks; default: the whole split.")]

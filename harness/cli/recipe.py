@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from stepcredit.harness.recipes.comparison import Description, Difference
-    from stepcredit.harness.recipes.recipe import Sourced
+    from stepcredit.harness.recipes.recipe import Deviation, Sourced
+
+_LONGEST_SOURCE = 26  # "StepOPSD's run_alfworld.sh" and the like stay whole
 
 recipe = typer.Typer(
     name="recipe",
@@ -62,10 +64,7 @@ def show(
     _print(_sections(found.fields.items(), ("value", "source"), _one, whole=2))
     if found.deviations:
         print("\nPublished, and what runs here do instead:\n")
-        table = _table("topic", "published", "here", "source")
-        for topic, item in found.deviations.items():
-            table.add_row(topic, item.published, item.here, item.source)
-        _print(table)
+        _print_deviations(found.deviations)
     _print_places(found.sources)
 
 
@@ -87,6 +86,16 @@ def diff(a: _Side, b: _Side, as_json: options.Json = False) -> None:
     _print_differences("", fields, whole=3)
     _print_differences("Published, without a place in a run:", deviations, whole=2)
     _print_places([source for difference in (*fields, *deviations) for source in difference.sources])
+
+
+def _print_deviations(found: Mapping[str, Deviation]) -> None:
+    from stepcredit.harness.cli.display import console_for_output, folded_text
+
+    width = console_for_output().width
+    for topic, item in found.items():
+        print(topic)
+        for name, text in (("published", item.published), ("here", item.here), ("source", item.source)):
+            print(f"  {name:9}  {folded_text(text, width, ' ' * 13).lstrip()}")
 
 
 def _print_differences(title: str, found: Sequence[Difference], *, whole: int) -> None:
@@ -143,14 +152,16 @@ def _table(*columns: str, whole: int = 1) -> Table:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for place, name in enumerate(columns):
-        table.add_column(name, overflow="fold", no_wrap=place < whole)
+        table.add_column(
+            name, overflow="fold", no_wrap=place < whole, min_width=_LONGEST_SOURCE if name == "source" else None
+        )
     return table
 
 
 def _print(table: Table) -> None:
-    from rich.console import Console
+    from stepcredit.harness.cli.display import console_for_output
 
-    Console().print(table, highlight=False)
+    console_for_output().print(table, highlight=False)
 
 
 def _record(found: Description) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stepcredit.harness.cli import options
+from stepcredit.harness.cli.outcome import print_outcome
 
 if TYPE_CHECKING:
     from stepcredit.harness.spec import RunSpec
@@ -20,11 +22,8 @@ _MODEL = "tiny"
 _BENCHMARK = "alfworld"
 _METHODS = ("grpo", "opd", "stepopsd")
 _SEEDS = (0, 1, 2)
-_REFERENCES = {"alfworld": Path("results/reference"), "searchqa": Path("results/reference-searchqa")}
-_REPRODUCED = {"alfworld": Path("results/reproduce"), "searchqa": Path("results/reproduce-searchqa")}
 _DEMO = ("updates=2", "rollout.tasks=4", "rollout.group=4", "evaluation.size=12", "evaluation.every=2")
 _DEMO_SEEDS = (0, 1)
-_EXAMINED = ("searchqa",)  # benchmarks whose questions can be asked without an environment
 _JOBS = {"cpu": 2, "cuda": 1}
 
 
@@ -59,6 +58,19 @@ class Choice:
             for method in self.methods or _METHODS[:1]
         ]
 
+    def notes(self) -> list[str]:
+        """What is far off its preset, once for all runs; a method that has a required option has no usual settings."""
+        from stepcredit.harness.setup.settings import far_off
+        from stepcredit.methods.contract import MethodError
+
+        try:
+            usual = replace(self, settings=()).specs()
+        except MethodError:
+            return []
+        pairs = zip(usual, self.specs(), strict=True)
+        sentences = dict.fromkeys(line for expected, chosen in pairs for line in far_off(expected, chosen))
+        return [f"{sentence}; if it is meant for another model, add --model" for sentence in sentences]
+
     def _by_recipe(self, name: str) -> list[RunSpec]:
         from stepcredit.harness.recipes import recipe_named
 
@@ -79,12 +91,12 @@ def train(
         str | None,
         typer.Option(
             "--model",
-            help="Policy preset: tiny, qwen3-1.7b, qwen2.5-3b, qwen2.5-7b. Default: the recipe's, or tiny.",
+            help=f"{options.MODELS} Default: the recipe's, or tiny.",
         ),
     ] = None,
     benchmark: Annotated[
         str | None,
-        typer.Option("--benchmark", help="Benchmark: alfworld, searchqa. Default: the recipe's, or alfworld."),
+        typer.Option("--benchmark", help=f"{options.BENCHMARKS_HELP} Default: the recipe's, or alfworld."),
     ] = None,
     suite: options.Suite = None,
     method: options.Methods = None,
@@ -102,9 +114,11 @@ def train(
 
     A run that exists is left as it is, an interrupted one is resumed to the same bits.
     """
-    specs = Choice(model, benchmark, suite, method or (), seed or _SEEDS[:1], settings or (), recipe).specs()
-    run_study(out, specs, resources(jobs, threads, device, specs[0].model), copy=again)
+    choice = Choice(model, benchmark, suite, method or (), seed or _SEEDS[:1], settings or (), recipe)
+    specs = choice.specs()
+    run_study(out, specs, resources(jobs, threads, device, specs[0].model), choice.notes(), copy=again)
     print(f"results: {out}")
+    print_outcome(out, specs, (f"stepcredit paper {quote(str(out))}",), copy=again)
 
 
 def reproduce(
@@ -122,16 +136,24 @@ def reproduce(
     device: options.Device = "auto",
 ) -> None:
     """Train the default study (3 methods x 3 seeds), build its paper, compare it with the committed results."""
+    from stepcredit.envs import family_of
+    from stepcredit.harness.record.cell import Cell
+
     choice = Choice(model, benchmark, suite, method or _METHODS, seed or _SEEDS, settings or ())
     specs = choice.specs()
-    folder = out or _REPRODUCED[benchmark]
-    given = resources(jobs, threads, device, model)
-    examined = benchmark in _EXAMINED
-    run_study(folder, specs, given, examines=examined)
-    if examined:
+    name = specs[0].benchmark
+    family = family_of(name)
+    ending = f"-{name}" if family.study is None else family.study
+    folder = out or Path(f"results/reproduce{ending}")
+    given = resources(jobs, threads, device, specs[0].model)
+    run_study(folder, specs, given, choice.notes(), examines=family.closed_book)
+    if family.closed_book:
         examine_study(folder, specs, given)
     build_paper(folder)
-    compare(folder, _REFERENCES[benchmark])
+    compare(folder, Path(f"results/reference{ending}"), specs)
+    run = folder / Cell(folder, specs[0]).name
+    after = (f"less {quote(str(folder / 'paper' / 'REPORT.md'))}", f"stepcredit evaluate {quote(str(run))}")
+    print_outcome(folder, specs, after)
 
 
 def demo(
@@ -140,8 +162,10 @@ def demo(
 ) -> None:
     """The whole chain on toy sizes, in minutes: 3 methods x 2 seeds x 2 updates, then the paper."""
     choice = Choice("tiny", "alfworld", "mini", _METHODS, _DEMO_SEEDS, _DEMO)
-    run_study(out, choice.specs(), resources(jobs, 1, "cpu", "tiny"))
+    specs = choice.specs()
+    run_study(out, specs, resources(jobs, 1, "cpu", "tiny"))
     build_paper(out)
+    print_outcome(out, specs, (f"less {quote(str(out / 'paper' / 'REPORT.md'))}", "stepcredit reproduce"))
 
 
 def paper(
@@ -167,7 +191,13 @@ def resources(jobs: int | None, threads: int, device: str, model: str) -> Resour
 
 
 def run_study(
-    out: Path, specs: Sequence[RunSpec], resources: Resources, *, copy: bool = False, examines: bool = False
+    out: Path,
+    specs: Sequence[RunSpec],
+    resources: Resources,
+    notes: Iterable[str] = (),
+    *,
+    copy: bool = False,
+    examines: bool = False,
 ) -> None:
     """Train what is missing, and examine each such run outside its environment right after, if wanted.
 
@@ -175,15 +205,19 @@ def run_study(
         UserError: bad input or no room; see `stepcredit.harness.study.matrix`.
     """
     from stepcredit.harness.run.schedule import episodes_of
-    from stepcredit.harness.setup.parts import inputs_of
+    from stepcredit.harness.setup.parts import inputs_lookup
     from stepcredit.harness.study import matrix
+    from stepcredit.harness.words import counted
 
+    inputs_of = inputs_lookup()
     plan = matrix.plan(matrix.cells_of(out, specs, copy=copy), inputs_of)
     print(
-        f"{out}: {len(plan.finished)} of {len(specs)} runs are complete, {len(plan.resumed)} to be resumed, "
+        f"{out}: {len(plan.finished)} of {counted(len(specs), 'run')} complete, {len(plan.resumed)} to be resumed, "
         f"{len(plan.missing) - len(plan.resumed)} to be started",
         file=sys.stderr,
     )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     matrix.run(plan, resources, lambda spec: episodes_of(spec, inputs_of(spec).panels["eval"].size), examines=examines)
 
 
@@ -214,15 +248,18 @@ def build_paper(study: Path, out: Path | None = None) -> None:
     print(f"paper: {target}")
 
 
-def compare(study: Path, reference: Path) -> None:
-    """Say for each run whether it has the bits of the committed reference, where that has the same spec."""
+def compare(study: Path, reference: Path, specs: Sequence[RunSpec]) -> None:
+    """Say for each run that was asked for whether it has the bits of the reference, where that has the same spec."""
     if not reference.is_dir():
         print(f"comparison: no reference results in {reference}")
         return
     if study.resolve() == reference.resolve():
         print(f"comparison: {study} is itself the reference")
         return
+    from stepcredit.harness.record.cell import Cell
     from stepcredit.paper.compare import compare as compare_studies
 
-    for line in compare_studies(study, reference):
-        print(line)
+    asked = {Cell(study, spec).name for spec in specs}
+    for comparison in compare_studies(study, reference):
+        if comparison.cell in asked:
+            print(comparison)

@@ -20,15 +20,27 @@ def evaluate(
     temperature: Annotated[float | None, typer.Option("--temperature", min=0.0, help="Default: the run's.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")] = 0,
     checkpoint: Annotated[int | None, typer.Option("--checkpoint", help="Update; default: the last.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A limit or an option of the benchmark, such as rollout.max_turns=50 or "
+            "env_options.retriever.engine=lucene; repeat for several.",
+        ),
+    ] = None,
     threads: options.Threads = 1,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Evaluate a run's checkpoint on any panel; episodes and a summary go to RUN/evals/."""
+    """Evaluate a run's checkpoint on any panel; episodes and a summary go to RUN/evals/.
+
+    The run's limits hold on its own suite. Another suite brings its own: turns, and room for as many.
+    """
     from stepcredit.harness.cli.display import bar, print_evaluation
     from stepcredit.harness.study.evals import Request, evaluate_run
 
-    request = Request(suite, split, size, per_subset, panel_seed, temperature, seed, checkpoint)
+    request = Request(suite, split, size, per_subset, panel_seed, temperature, seed, checkpoint, tuple(settings or ()))
     with bar() as show:
         found = evaluate_run(run, request, threads, device, show)
     print_evaluation(found, as_json)
@@ -49,12 +61,11 @@ def bench(
 
 
 def warmstart(
+    out: Annotated[Path, typer.Option("--out", help="New folder for the policy.")],
     benchmark: options.Benchmark = "alfworld",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the policy. Default: the shipped one.")] = None,
 ) -> None:
     """Make a benchmark's embedded policy again: clone an expert on generated tasks. Half an hour."""
-    from stepcredit.harness.model.presets import preset_named
+    from stepcredit.harness.setup.settings import benchmark_called
     from stepcredit.harness.warmstart import build
 
-    folder = out or Path("harness/policies") / preset_named("tiny").recipe(benchmark).folder
-    build.main(benchmark, folder)
+    build.main(benchmark_called(benchmark), out)

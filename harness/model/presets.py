@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from stepcredit.envs import BENCHMARKS, family_of
+from stepcredit.envs.family import Family
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.words import spelled
 
 
 class Source(StrEnum):
@@ -57,16 +60,20 @@ class Preset:
         return self.source is Source.HUB
 
     def recipe(self, benchmark: str) -> Recipe:
-        """How the policy is trained on a benchmark.
+        """How the policy is trained on a benchmark; a policy from the hub also on those that others registered.
 
         Raises:
             UserError: it is not meant for this one.
+            EnvError: there is no such benchmark.
         """
-        if benchmark not in self.recipes:
+        if benchmark in self.recipes:
+            return self.recipes[benchmark]
+        if self.source is Source.EMBEDDED:
             raise UserError(
-                f"model {self.name!r} has no recipe for benchmark {benchmark!r}; it has for {', '.join(self.recipes)}"
+                f"model {self.name!r} was made for {', '.join(self.recipes)} alone, not for benchmark {benchmark!r}; "
+                "choose a --model from the hub"
             )
-        return self.recipes[benchmark]
+        return _for_others(family_of(benchmark))
 
 
 # verl-agent's ALFWorld recipe (arXiv 2505.10978) with StepOPSD's lengths (arXiv 2605.27140).
@@ -83,8 +90,9 @@ _PAPER: Mapping[str, Mapping[str, Any]] = {
     "evaluation": {"temperature": 0.4},
 }
 
-# Generated rooms of at most ten receptacles: a good search ends in 14 turns, the warm start's often does not.
-_TINY: Mapping[str, Mapping[str, Any]] = {"rollout": {"tasks": 8, "group": 8, "max_turns": 14}}
+_TINY: Mapping[str, Mapping[str, Any]] = {
+    "rollout": {"tasks": 8, "group": 8, "max_turns": BENCHMARKS["alfworld"].suites["mini"].max_turns}
+}
 
 # Search-R1's setting (arXiv 2503.09516) with StepOPSD's batch and lengths (arXiv 2605.27140, the authors' script).
 _PAPER_SEARCH: Mapping[str, Any] = {
@@ -131,14 +139,24 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
+def _for_others(family: Family) -> Recipe:
+    """ALFWorld's settings with the limits of the benchmark's own suite."""
+    suite = family.suites[family.default_suite]
+    room = max(_PAPER["rollout"]["max_context_tokens"], suite.max_context_tokens)
+    rollout = {**_PAPER["rollout"], "max_turns": suite.max_turns, "max_context_tokens": room}
+    settings = {**_PAPER, "rollout": rollout, "evaluation": {**_PAPER["evaluation"], "split": family.held_out}}
+    return Recipe(family.default_suite, settings)
+
+
 def preset_named(name: str) -> Preset:
-    """Look up a preset.
+    """Look up a preset, in any case.
 
     Raises:
         UserError: no preset has that name; the message suggests the nearest.
     """
-    if name in PRESETS:
-        return PRESETS[name]
+    known = spelled(name, PRESETS)
+    if known is not None:
+        return PRESETS[known]
     near = difflib.get_close_matches(name, PRESETS, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UserError(f"unknown model {name!r}: {hint}known models are {', '.join(PRESETS)}")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
 
 from stepcredit.harness.recipes import RECIPES, recipe_named
 from stepcredit.harness.recipes.places import OURS
 from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, Sourced
 from stepcredit.harness.record.manifest import NAME, read
-from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.setup.settings import build_spec, leaves
 from stepcredit.harness.spec import RunSpec
 
 _NO_PART = ("seed", "checkpoint_every")
@@ -96,21 +93,13 @@ def _of_recipe(recipe: PaperRecipe) -> Description:
 def _fields(spec: RunSpec, known: Mapping[str, Sourced], otherwise: str | None) -> dict[str, Sourced]:
     return {
         path: Sourced(value, known[path].source if path in known else otherwise or _default_source(path))
-        for path, value in _leaves(spec)
+        for path, value in leaves(spec)
         if path not in _NO_PART
     }
 
 
 def _default_source(path: str) -> str:
     return _DEFAULTS.get(path.split(".")[0], OURS)
-
-
-def _leaves(content: BaseModel | Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in content.items() if isinstance(content, Mapping) else content:
-        if isinstance(value, BaseModel | Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _differing(a: Mapping[str, Sourced], b: Mapping[str, Sourced]) -> list[Difference]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.recipes.places import OURS
-from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.setup.settings import benchmark_called, build_spec, method_called
 from stepcredit.harness.spec import RunSpec
 
 _CHOSEN = ("model", "benchmark", "suite", "method")
@@ -84,7 +84,7 @@ class PaperRecipe:
             UserError: unknown preset or setting, or a value out of range.
             MethodError: unknown method or option of it.
         """
-        chosen = method or self.value("method")
+        chosen = method_called(method or self.value("method"))
         own = chosen == self.value("method")
         settings = {
             path: field.value
@@ -108,7 +108,7 @@ class PaperRecipe:
             UserError: names the recipe's.
         """
         own = self.value("benchmark")
-        if benchmark not in (None, own):
+        if benchmark is not None and benchmark_called(benchmark) != own:
             raise UserError(
                 f"recipe {self.name!r} is for benchmark {own!r}, but {benchmark!r} was asked for; "
                 "leave --benchmark out or choose another recipe"

@@ -137,6 +137,20 @@ def exclusive(folder: Path, wait_s: float = 5.0) -> Iterator[None]:
         yield
 
 
+def held(folder: Path) -> bool | None:
+    """Whether a process holds the folder's lock; None where the file system does not tell."""
+    try:
+        with (folder / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
 def _locked(file: BinaryIO, wait_s: float) -> bool:
     deadline = time.monotonic() + wait_s
     while True:

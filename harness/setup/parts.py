@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from stepcredit.envs import load_benchmark
 from stepcredit.envs.contract import Benchmark, EnvError
@@ -14,6 +15,7 @@ from stepcredit.harness.model.policy import Policy, load_policy, weights_sha256
 from stepcredit.harness.record.manifest import Inputs, PanelRecord, PolicyRecord
 from stepcredit.harness.setup.teacher import load_teacher
 from stepcredit.harness.spec import EvalSpec, RunSpec
+from stepcredit.harness.words import counted
 from stepcredit.methods.contract import Method
 from stepcredit.methods.registry import build
 
@@ -79,7 +81,7 @@ def sub_panel(panel: Panel, size: int | None, seed: int, *, per_subset: int | No
     if not 1 <= size <= len(panel.tasks):
         raise UserError(
             f"panel size {size} is out of range: split {panel.split} of {panel.benchmark}-{panel.suite} has "
-            f"{len(panel.tasks)} tasks"
+            f"{counted(len(panel.tasks), 'task')}"
         )
     return panel.prefix(size, seed)
 
@@ -114,14 +116,22 @@ def inputs_of(spec: RunSpec) -> Inputs:
         UserError: unknown or damaged policy, a split shorter than asked for.
         EnvError: unknown benchmark, suite or split, or unusable data.
     """
+    return inputs_lookup()(spec)
+
+
+def inputs_lookup() -> Callable[[RunSpec], Inputs]:
+    """`inputs_of` for the specs of one command, which load nothing twice; data may have changed by the next command."""
+    return partial(_inputs_of, lru_cache(maxsize=8)(_inputs))
+
+
+def _inputs_of(load: Callable[..., Inputs], spec: RunSpec) -> Inputs:
     options = json.dumps(spec.env_options, sort_keys=True)
     teacher = build(spec.method, spec.method_options).needs.checkpoint
-    inputs = _inputs(spec.model, spec.benchmark, spec.suite, options, spec.train_split, spec.evaluation, teacher)
+    inputs = load(spec.model, spec.benchmark, spec.suite, options, spec.train_split, spec.evaluation, teacher)
     _require_tasks(spec, inputs.panels["train"].size)
     return inputs
 
 
-@lru_cache(maxsize=8)
 def _inputs(
     model: str,
     benchmark: str,
@@ -154,5 +164,5 @@ def _require_tasks(spec: RunSpec, available: int) -> None:
     if spec.rollout.tasks > available:
         raise UserError(
             f"rollout.tasks is {spec.rollout.tasks}, but split {spec.train_split} of {spec.benchmark}-{spec.suite} has "
-            f"{available} tasks; ask for at most as many"
+            f"{counted(available, 'task')}; ask for at most as many"
         )

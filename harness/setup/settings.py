@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel, ValidationError
 
-from stepcredit.envs import BENCHMARKS, complete_options
+from stepcredit.envs import benchmark_names, complete_options, family_of
+from stepcredit.envs.family import Suite
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.presets import preset_named
-from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.spec import RolloutSpec, RunSpec
+from stepcredit.harness.words import spelled
 
 _CHOSEN_BY_OPTION = {"model", "benchmark", "suite", "method", "seed"}
+_DRAWN_BY_TRAINING = {"tasks", "group", "temperature"}  # an evaluation plays each task once, and has --temperature
+_PLAYED = [f"rollout.{name}" for name in RolloutSpec.model_fields if name not in _DRAWN_BY_TRAINING]
+_FAR = 50
 
 
 def build_spec(
@@ -29,6 +34,8 @@ def build_spec(
     settings: Mapping[str, Any] | None = None,
 ) -> RunSpec:
     """The preset's settings, then the overrides, then the benchmark's and the method's defaults for what is left open.
+
+    On another suite than the preset's, episodes get that suite's limits. Names are taken in any case and spelling.
 
     Args:
         model: preset of the policy.
@@ -46,8 +53,11 @@ def build_spec(
     """
     from stepcredit.methods.registry import build
 
-    recipe = preset_named(model).recipe(one_of("benchmark", benchmark, BENCHMARKS))
+    model, benchmark, method = preset_named(model).name, benchmark_called(benchmark), method_called(method)
+    recipe, suite = preset_named(model).recipe(benchmark), suite and suite_called(benchmark, suite)
     content: dict[str, Any] = deepcopy(dict(recipe.settings)) if settings is None else {}
+    if settings is None and suite and suite != recipe.suite:
+        _make_room(content, family_of(benchmark).suites[suite])
     content["method_options"] = dict(recipe.method_options.get(method, {}))
     for path, value in (settings or {}).items():
         _put(content, path, value)
@@ -65,20 +75,103 @@ def build_spec(
     return _validated(content)
 
 
+def evaluated_elsewhere(spec: RunSpec, suite: str | None, overrides: Sequence[str]) -> RunSpec:
+    """The spec by which a run's policy is evaluated: on the run's suite with its limits, on another with that one's.
+
+    Args:
+        spec: the run's.
+        suite: None takes the run's own.
+        overrides: `rollout.field=value` and `env_options.field=value` texts; others would have no effect.
+
+    Raises:
+        UserError: unknown suite or setting, or a value out of range.
+        EnvError: unknown option of the benchmark.
+    """
+    chosen = spec.suite if suite is None else suite_called(spec.benchmark, suite)
+    limits = spec.rollout if chosen == spec.suite else limits_on(family_of(spec.benchmark).suites[chosen], spec.rollout)
+    content = spec.model_copy(update={"suite": chosen, "rollout": limits}).model_dump(mode="json")
+    for text in overrides:
+        path = text.partition("=")[0]
+        if not path.startswith("env_options."):
+            one_of("setting of an evaluation", path, _PLAYED)
+        _apply(content, text)
+    content["env_options"] = complete_options(spec.benchmark, content.get("env_options", {}))
+    return _validated(content)
+
+
+def far_off(usual: RunSpec, chosen: RunSpec) -> list[str]:
+    """A sentence about each numeric setting that is 50 times its usual value or more, or as much below it."""
+    before, sentences = dict(leaves(usual)), []
+    for path, value in leaves(chosen):
+        there = before.get(path)
+        if path.endswith("seed") or not (_is_size(value) and _is_size(there)):
+            continue
+        times = value / there
+        if max(times, 1 / times) >= _FAR:
+            size = f"{times:,.0f} times the" if times > 1 else f"{1 / times:,.0f} times below the"
+            sentences.append(f"{path} is {value:g}, {size} usual {there:g} of model {chosen.model}")
+    return sentences
+
+
+def leaves(content: BaseModel | Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field that is no section, with its dotted path."""
+    for name, value in content.items() if isinstance(content, Mapping) else content:
+        if isinstance(value, BaseModel | Mapping):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _is_size(value: Any) -> TypeGuard[float]:
+    """Whether it is a number that another can be a multiple of."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
 def known_settings() -> list[str]:
     """What `--set` takes, as dotted paths."""
     return sorted(path for path in _paths(RunSpec) if path.split(".")[0] not in _CHOSEN_BY_OPTION)
 
 
+def benchmark_called(name: str) -> str:
+    """The registered benchmark that is meant.
+
+    Raises:
+        UserError: none is.
+    """
+    return one_of("benchmark", name, benchmark_names())
+
+
+def suite_called(benchmark: str, name: str) -> str:
+    """The suite of the benchmark that is meant.
+
+    Raises:
+        UserError: none is.
+    """
+    return one_of(f"{benchmark} suite", name, family_of(benchmark).suites)
+
+
+def method_called(name: str) -> str:
+    """The registered method that is meant; a name that means none is returned as it is, for the registry to refuse."""
+    from stepcredit.methods.registry import method_names
+
+    return spelled(name, method_names()) or name
+
+
+def limits_on(suite: Suite, limits: RolloutSpec) -> RolloutSpec:
+    """Limits of a run on another suite: its turns, and as much room for tokens as these need."""
+    return limits.model_copy(update=_room(suite, limits.max_context_tokens, limits.max_observation_tokens))
+
+
 def one_of(kind: str, name: str, known: Iterable[str]) -> str:
-    """The name itself.
+    """The known name that is meant, whatever its case and spelling.
 
     Raises:
         UserError: it is not known; suggests the nearest.
     """
     names = list(known)
-    if name in names:
-        return name
+    found = spelled(name, names)
+    if found is not None:
+        return found
     raise UserError(f"unknown {kind} {name!r}: {_suggestion(name, names)}known are {', '.join(names)}")
 
 
@@ -87,8 +180,24 @@ def _apply(content: dict[str, Any], text: str) -> None:
     if not equals:
         raise UserError(f"--set {text!r} lacks a value; write it as --set {path}=VALUE")
     if not path.startswith(("method_options.", "env_options.")):
-        one_of("setting", path, known_settings())
+        path = one_of("setting", path, known_settings())
     _put(content, path, _parsed(value))
+
+
+def _make_room(content: dict[str, Any], suite: Suite) -> None:
+    usual = RolloutSpec.model_validate(content.get("rollout", {}))
+    room = _room(suite, usual.max_context_tokens, usual.max_observation_tokens)
+    content["rollout"] = {**content.get("rollout", {}), **room}
+
+
+def _room(suite: Suite, context: int, observation: int | None) -> dict[str, Any]:
+    """An observation that is not cut needs no room of its own."""
+    longest = None if observation is None else max(observation, suite.max_observation_tokens or 0)
+    return {
+        "max_turns": suite.max_turns,
+        "max_context_tokens": max(context, suite.max_context_tokens),
+        "max_observation_tokens": longest,
+    }
 
 
 def _put(content: dict[str, Any], path: str, value: Any) -> None:

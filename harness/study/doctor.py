@@ -13,12 +13,14 @@ from pathlib import Path
 
 import torch
 
-from stepcredit.envs import load_benchmark
+from stepcredit.envs import benchmark_names, family_of, load_benchmark
 from stepcredit.envs.contract import EnvError
 from stepcredit.envs.searchqa.retrieval.jvm import find_toolchain
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import load_policy
+from stepcredit.harness.model.presets import PRESETS
 from stepcredit.harness.record import manifest
+from stepcredit.harness.words import counted
 
 _MEMORY_GB = 4.0
 _DISK_GB = 2.0
@@ -79,13 +81,13 @@ def _writing(folder: Path) -> Finding:
 
 
 def _data() -> Iterator[Finding]:
-    yield _attempt("policy tiny", partial(_parameters, "alfworld", "mini"), needed=True)
-    yield _attempt("policy tiny, searchqa", partial(_parameters, "searchqa", "synthetic"), needed=True)
-    pointed = any(os.environ.get(name) for name in ("ALFWORLD_DATA", "STEPCREDIT_DATA"))
-    for suite, needed in (("mini", True), ("full", True), ("real", pointed)):
-        yield _attempt(f"alfworld {suite}", partial(_tasks, "alfworld", suite, "valid_unseen"), needed=needed)
-    yield _attempt("searchqa synthetic", partial(_tasks, "searchqa", "synthetic", "test"), needed=True)
-    yield _attempt("searchqa real", partial(_tasks, "searchqa", "real", "test"), needed=False)
+    for name, recipe in PRESETS["tiny"].recipes.items():
+        yield _attempt(f"policy tiny, {name}", partial(_parameters, name, recipe.suite), needed=True)
+    for name in benchmark_names():
+        family = family_of(name)
+        for suite, facts in family.suites.items():
+            needed = not facts.variables or any(os.environ.get(variable) for variable in facts.variables)
+            yield _attempt(f"{name} {suite}", partial(_tasks, name, suite, family.held_out), needed=needed)
     yield _attempt("lucene", _lucene, needed=False)
 
 
@@ -94,7 +96,7 @@ def _parameters(benchmark: str, suite: str) -> str:
 
 
 def _tasks(benchmark: str, suite: str, split: str) -> str:
-    return f"{len(load_benchmark(benchmark, suite).panel(split).tasks)} tasks in {split}"
+    return f"{counted(len(load_benchmark(benchmark, suite).panel(split).tasks), 'task')} in {split}"
 
 
 def _lucene() -> str:

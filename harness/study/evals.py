@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from stepcredit.envs import load_benchmark
 from stepcredit.envs.contract import Benchmark
-from stepcredit.harness.determinism import switch_on
+from stepcredit.harness.determinism import Determinism, switch_on
 from stepcredit.harness.device import resolve
 from stepcredit.harness.engine.cached import TransformersEngine
 from stepcredit.harness.episodes.evaluate import Protocol, evaluate
@@ -18,9 +23,12 @@ from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import load_policy
 from stepcredit.harness.model.presets import preset_named
 from stepcredit.harness.record import checkpoint, files, manifest
-from stepcredit.harness.record.manifest import Manifest, PanelRecord
+from stepcredit.harness.record.manifest import Manifest, PanelRecord, PolicyRecord
 from stepcredit.harness.record.rows import EpisodeRow, episode_rows, write_rows
 from stepcredit.harness.setup.parts import sub_panel
+from stepcredit.harness.setup.settings import evaluated_elsewhere
+from stepcredit.harness.spec import RolloutSpec, RunSpec
+from stepcredit.methods.contract import StopReason
 
 FOLDER = "evals"
 
@@ -37,6 +45,44 @@ class Request:
     temperature: float | None = None
     seed: int = 0
     checkpoint: int | None = None
+    settings: tuple[str, ...] = ()
+
+
+class Identity(BaseModel):
+    """All that determines an evaluation's numbers; two with one identity are the same evaluation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cell: str
+    spec_sha256: str
+    policy: PolicyRecord
+    """The weights that the run started from."""
+    update: int
+    checkpoint_sha256: str
+    benchmark: str
+    suite: str
+    env_options: dict[str, Any]
+    data: dict[str, str]
+    """The benchmark's provenance: grammar, games, questions, corpus, retriever."""
+    panel: PanelRecord
+    limits: RolloutSpec
+    temperature: float
+    seed: int
+    stepcredit_version: str
+    versions: dict[str, str]
+    determinism: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Hash over all of it."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def file_name(self) -> str:
+        """Says what is inside, and ends with the hash."""
+        what = f"{self.suite}-{self.panel.split}-{self.panel.sha256[:8]}"
+        return f"{what}-t{self.temperature:g}-s{self.seed}-u{self.update}-{self.sha256[:12]}.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +91,34 @@ class _Job:
 
     run: Manifest
     source: Path
+    spec: RunSpec
     benchmark: Benchmark
     protocol: Protocol
+    switches: Determinism
+    device: str
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What determines the episodes, machine and threads aside."""
-        return {
-            "cell": self.run.cell,
-            "spec_sha256": self.run.spec_sha256,
-            "update": checkpoint.update_of(self.source),
-            "checkpoint_sha256": files.sha256_of(self.source),
-            "suite": self.benchmark.suite,
-            "panel": PanelRecord.of(self.protocol.panel).model_dump(),
-            "temperature": self.protocol.temperature,
-            "seed": self.protocol.seed,
-        }
-
-    @property
-    def file_name(self) -> str:
-        """Says what is inside."""
-        panel, protocol = self.protocol.panel, self.protocol
-        what = f"{panel.suite}-{panel.split}-{panel.sha256[:8]}"
-        update = checkpoint.update_of(self.source)
-        return f"{what}-t{protocol.temperature:g}-s{protocol.seed}-u{update}.parquet"
+    def identity(self) -> Identity:
+        """What was settled, as it goes into the summary."""
+        run, spec, protocol = self.run, self.spec, self.protocol
+        return Identity(
+            cell=run.cell,
+            spec_sha256=run.spec_sha256,
+            policy=run.policy,
+            update=checkpoint.update_of(self.source),
+            checkpoint_sha256=files.sha256_of(self.source),
+            benchmark=spec.benchmark,
+            suite=spec.suite,
+            env_options=spec.env_options,
+            data=dict(self.benchmark.provenance()),
+            panel=PanelRecord.of(protocol.panel),
+            limits=spec.rollout.model_copy(update={"tasks": 1, "group": 1, "temperature": protocol.temperature}),
+            temperature=protocol.temperature,
+            seed=protocol.seed,
+            stepcredit_version=manifest.stepcredit_version(),
+            versions=manifest.versions(),
+            determinism=self.switches.dump(),
+        )
 
 
 def evaluate_run(
@@ -87,37 +137,39 @@ def evaluate_run(
         UserError: no run there, no such checkpoint, or a panel that is shorter than asked for.
         EnvError: unknown suite or split.
     """
-    job = _settle(folder, request)
-    path = folder / FOLDER / job.file_name
+    job = _settle(folder, request, threads, device)
+    identity = job.identity
+    path, known = folder / FOLDER / identity.file_name, identity.model_dump(mode="json")
     if path.with_suffix(".json").exists():
         summary = files.read_json(path.with_suffix(".json"))
-        if job.identity.items() <= summary.items() and summary["sha256"] == files.sha256_of(path):
+        if known.items() <= summary.items() and summary["sha256"] == files.sha256_of(path):
             return summary
-    rows = _episodes(job, threads, resolve(device, prefers_gpu=preset_named(job.run.spec.model).prefers_gpu), report)
+    rows = _episodes(job, report)
     files.make_folder(path.parent)
     write_rows(path, rows, EpisodeRow)
-    summary = job.identity | _outcome(rows, job.benchmark) | {"file": str(path), "sha256": files.sha256_of(path)}
+    summary = known | _outcome(rows, job.benchmark) | {"file": str(path), "sha256": files.sha256_of(path)}
     files.write_json(path.with_suffix(".json"), summary)
     return summary
 
 
-def _settle(folder: Path, request: Request) -> _Job:
+def _settle(folder: Path, request: Request, threads: int, device: str) -> _Job:
     run = manifest.read(folder)
     if run is None:
         raise UserError(f"{folder} holds no run (it has no {manifest.NAME}); `stepcredit runs` lists runs")
-    spec = run.spec
-    benchmark = load_benchmark(spec.benchmark, request.suite or spec.suite, spec.env_options)
+    spec = evaluated_elsewhere(run.spec, request.suite, request.settings)
+    benchmark = load_benchmark(spec.benchmark, spec.suite, spec.env_options)
     split = benchmark.panel(request.split or spec.evaluation.split)
     panel = sub_panel(split, request.size, request.panel_seed, per_subset=request.per_subset)
     temperature = spec.evaluation.temperature if request.temperature is None else request.temperature
+    where = resolve(device, prefers_gpu=preset_named(spec.model).prefers_gpu)
+    protocol = Protocol(panel, temperature, request.seed)
     source = checkpoint.find(folder, request.checkpoint)
-    return _Job(run, source, benchmark, Protocol(panel, temperature, request.seed))
+    return _Job(run, source, spec, benchmark, protocol, switch_on(threads, where), where)
 
 
-def _episodes(job: _Job, threads: int, device: str, report: Callable[[int, int], None]) -> list[EpisodeRow]:
-    switch_on(threads, device)
-    spec = job.run.spec
-    policy = load_policy(spec.model, job.benchmark, device)
+def _episodes(job: _Job, report: Callable[[int, int], None]) -> list[EpisodeRow]:
+    spec = job.spec
+    policy = load_policy(spec.model, job.benchmark, job.device)
     state, weights = checkpoint.load(job.source, job.run.spec_sha256)
     policy.model.load_state_dict(weights.model)
     groups = evaluate(policy, TransformersEngine(policy.model), job.benchmark, spec.rollout, job.protocol, report)
@@ -127,9 +179,10 @@ def _episodes(job: _Job, threads: int, device: str, report: Callable[[int, int],
 
 def _outcome(rows: Sequence[EpisodeRow], benchmark: Benchmark) -> dict[str, Any]:
     by_subset = {name: [row.success for row in rows if row.subset == name] for name in benchmark.subsets}
-    turns = sum(row.turns for row in rows)
+    turns, stops = sum(row.turns for row in rows), Counter(row.stop for row in rows)
     return {
         "success": sum(row.success for row in rows) / len(rows),
+        "stops": {stop.value: stops[stop] for stop in StopReason if stops[stop]},
         "invalid_rate": sum(row.invalid_actions for row in rows) / max(turns, 1),
         "subsets": {
             name: {"success": sum(wins) / len(wins), "episodes": len(wins)} for name, wins in by_subset.items() if wins

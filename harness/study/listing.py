@@ -11,13 +11,14 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from stepcredit.envs import load_benchmark
-from stepcredit.harness.record import cell, checkpoint, manifest
+from stepcredit.envs import family_of, load_benchmark
+from stepcredit.harness.record import cell, checkpoint, files, manifest
 from stepcredit.harness.record.manifest import Manifest, Status
 from stepcredit.harness.record.rows import EpisodeRow, read_rows
 from stepcredit.harness.setup.parts import sub_panel
-from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.setup.settings import benchmark_called, suite_called
 from stepcredit.methods.registry import registered
+from stepcredit.paper.statistics import wilson
 
 
 def run_listing(root: Path) -> list[dict[str, Any]]:
@@ -26,33 +27,49 @@ def run_listing(root: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: no such folder, or a damaged manifest or result file.
     """
-    return [_run(folder, found) for folder in cell.discover(root) if (found := manifest.read(folder)) is not None]
+    return [run_record(folder, found) for folder in cell.discover(root) if (found := manifest.read(folder)) is not None]
 
 
-def _run(folder: Path, found: Manifest) -> dict[str, Any]:
+def run_record(folder: Path, found: Manifest) -> dict[str, Any]:
+    """How far a run is, and its success before and after training; Wilson's 95% interval is that after it, over n."""
     complete = found.status is Status.COMPLETE
     kept = checkpoint.available(folder)
     reached = found.spec.updates if complete else checkpoint.update_of(kept[-1]) if kept else 0
-    before, after = _success(folder) if complete else (None, None)
+    before, after, n = _success(folder) if complete else (None, None, None)
     return {
         "run": str(folder),
-        "status": str(found.status),
+        "status": _status(folder, found),
         "updates": f"{reached}/{found.spec.updates}",
         "before": before,
         "after": after,
+        "n": n,
+        "interval": None if after is None or n is None else [round(end, 4) for end in wilson(round(after * n), n)],
         "minutes": round(found.wall_s / 60, 1) if complete else None,
         "spec": found.spec_sha256[:12],
         "weights": (found.final_weights_sha256 or "")[:12] or None,
     }
 
 
-def _success(folder: Path) -> tuple[float | None, float | None]:
-    """Held-out success at the first and the last evaluation."""
+def _status(folder: Path, found: Manifest) -> str:
+    """A run that nobody writes was interrupted, however its manifest was left."""
+    if found.status is Status.COMPLETE:
+        return str(found.status)
+    match files.held(folder / checkpoint.FOLDER):
+        case True:
+            return "running"
+        case False:
+            return "interrupted"
+        case None:
+            return "interrupted or running"
+
+
+def _success(folder: Path) -> tuple[float | None, float | None, int | None]:
+    """Held-out success at the first and the last evaluation, and the tasks of the last."""
     rows = [row for row in read_rows(folder / cell.EPISODES, EpisodeRow) if row.phase == "eval"]
     if not rows:
-        return None, None
+        return None, None, None
     first, last = min(row.update for row in rows), max(row.update for row in rows)
-    return _mean(rows, first), _mean(rows, last)
+    return _mean(rows, first), _mean(rows, last), sum(row.update == last for row in rows)
 
 
 def _mean(rows: list[EpisodeRow], update: int) -> float:
@@ -88,15 +105,16 @@ def panel_listing(
     *,
     per_subset: int | None = None,
 ) -> Mapping[str, Any]:
-    """A panel's identity, its counts by subset, and its tasks. Suite and split default to the embedded policy's.
+    """A panel's identity, its counts by subset, and its tasks. Suite and split default to the benchmark's.
 
     Raises:
         UserError: fewer tasks than asked for.
         EnvError: unknown benchmark, suite or split, or unusable data.
     """
-    usual = build_spec(model="tiny", benchmark=benchmark, suite=suite, method="grpo", seed=0)
-    source = load_benchmark(benchmark, usual.suite)
-    panel = sub_panel(source.panel(split or usual.evaluation.split), size, panel_seed, per_subset=per_subset)
+    benchmark = benchmark_called(benchmark)
+    family = family_of(benchmark)
+    source = load_benchmark(benchmark, suite_called(benchmark, suite) if suite else family.default_suite)
+    panel = sub_panel(source.panel(split or family.held_out), size, panel_seed, per_subset=per_subset)
     counts = Counter(task.subset for task in panel.tasks)
     return {
         "benchmark": benchmark,

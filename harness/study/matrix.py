@@ -23,6 +23,7 @@ from stepcredit.harness.record.manifest import Inputs
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.study.order import Order
 from stepcredit.harness.study.worker import BAD_INPUT, Job
+from stepcredit.harness.words import counted
 
 _LINES_KEPT = 60
 _ROOT = Path(stepcredit.__file__).resolve().parents[1]
@@ -143,7 +144,7 @@ def summary(folder: Path) -> str:
     found = manifest.read(folder)
     if found is None:
         raise UserError(f"{folder} holds no manifest; run its command again")
-    return f"{found.cell}: {found.spec.updates} updates in {found.wall_s:.0f} s, {found.peak_rss_mb:.0f} MB"
+    return f"{found.cell}: {counted(found.spec.updates, 'update')} in {found.wall_s:.0f} s, {found.peak_rss_mb:.0f} MB"
 
 
 def _environment(threads: int) -> dict[str, str]:

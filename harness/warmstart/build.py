@@ -99,11 +99,22 @@ def save(course: Course, policy: Policy, measured: Sequence[Mapping[str, Any]], 
     files.write_json(folder / "manifest.json", manifest)
 
 
+def _require_free(folder: Path) -> None:
+    """Nothing of a warm start is kept half-way, so that there is nothing to resume in a folder with a policy."""
+    if any((folder / name).exists() for name in ("model.safetensors", "manifest.json")):
+        raise UserError(f"{folder} holds a policy already; choose another folder with --out")
+
+
 def main(benchmark: str, folder: Path) -> None:
-    """Build the default policy, measure it, write the folder; shows progress on standard error."""
+    """Build the default policy, measure it, write the folder; shows progress on standard error.
+
+    Raises:
+        UserError: the benchmark has no warm start, or the folder holds a policy already or cannot be written.
+    """
+    course, console = course_of(benchmark), Console(stderr=True)
+    _require_free(folder)
     files.make_folder(folder)
     determinism.switch_on(1, "cpu")
-    course, console = course_of(benchmark), Console(stderr=True)
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console) as bars:
         cloning = bars.add_task("cloning", total=course.cloning.steps)
 

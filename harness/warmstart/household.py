@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from stepcredit.envs import load_benchmark
+from stepcredit.envs import BENCHMARKS, load_benchmark
 from stepcredit.envs.alfworld.assets import GRAMMAR_VERSION, load_assets
 from stepcredit.envs.alfworld.benchmark import AlfworldBenchmark
 from stepcredit.envs.alfworld.env import AlfworldEnv
@@ -33,9 +33,8 @@ from stepcredit.harness.warmstart.measure import Measurement, measure
 _TRIES = 50
 _ABUNDANT = ("Cabinet", "Drawer", "Shelf")
 _LIMITS = {
-    "mini": RolloutSpec(max_turns=14),
-    "full": RolloutSpec(max_turns=50, max_context_tokens=2048),
-    "real": RolloutSpec(max_turns=50, max_context_tokens=2048),
+    name: RolloutSpec(max_turns=suite.max_turns, max_context_tokens=suite.max_context_tokens)
+    for name, suite in BENCHMARKS["alfworld"].suites.items()
 }
 
 
@@ -60,7 +59,7 @@ class WarmstartSpec:
 class HouseholdCourse:
     """See `stepcredit.harness.warmstart.build.Course`."""
 
-    command = "stepcredit warmstart"
+    command = "stepcredit warmstart --out FOLDER"
 
     def __init__(self, spec: WarmstartSpec | None = None) -> None:
         self.spec = spec or WarmstartSpec()

@@ -140,7 +140,7 @@ class SearchWarmstartSpec:
 class SearchCourse:
     """See `stepcredit.harness.warmstart.build.Course`."""
 
-    command = "stepcredit warmstart --benchmark searchqa"
+    command = "stepcredit warmstart --benchmark searchqa --out FOLDER"
 
     def __init__(self, spec: SearchWarmstartSpec | None = None) -> None:
         self.spec = spec or SearchWarmstartSpec()

@@ -96,6 +96,11 @@ class SentenceEncoder:
             tokenizer = AutoTokenizer.from_pretrained(name)
             model = AutoModel.from_pretrained(name, dtype=torch.float32)
         except (OSError, ValueError) as error:
+            if "connect" in str(error) or "offline" in str(error):
+                raise RetrievalError(
+                    f"sentence encoder {name!r} is not in the cache, and the Hugging Face hub cannot be reached from"
+                    " here; download it where it can be, or set the retriever's encoder to a folder that holds it"
+                ) from error
             reason = str(error).strip().splitlines()[0]
             raise RetrievalError(
                 f"sentence encoder {name!r} cannot be loaded ({reason}); give the name of a model that can be"

@@ -78,7 +78,7 @@ def test_evaluations_meet_the_same_tasks(made: Path) -> None:
 def test_same_command_again_does_nothing(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()}
     assert train(study) == 0
-    assert "3 of 3 runs are complete" in capsys.readouterr().err
+    assert "3 of 3 runs complete" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in study.rglob("*") if path.is_file()} == before
 
 
