@@ -26,6 +26,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from stepcredit.envs import plain_json
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -71,22 +73,23 @@ def encode(report: Report) -> str:
 def decode(line: str) -> Report | None:
     """The report in a line; None for a line that is something else, such as a library's own print."""
     try:
-        content = json.loads(line)
-    except ValueError:
+        content = plain_json.parse(line)
+    except plain_json.JsonError:
         return None
     if not isinstance(content, dict) or content.keys() != {"cell", "done", "total", "note"}:
         return None
     return Report(**content)
 
 
-def display_for(totals: dict[str, int], finished: int, stream: TextIO = sys.stderr) -> Display:
+def display_for(totals: dict[str, int], finished: int, stream: TextIO | None = None) -> Display:
     """Bars where the stream is a terminal, lines where it is not.
 
     Args:
         totals: episodes of each cell that is going to run.
         finished: cells that were complete before.
-        stream: where to draw.
+        stream: where to draw; None takes standard error.
     """
+    stream = stream or sys.stderr
     return Bars(totals, finished, stream) if stream.isatty() else Lines(totals, finished, stream)
 
 

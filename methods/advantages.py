@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stepcredit.methods.contract import Group, Trajectory
+from stepcredit.methods.contract import Group, MethodError, Trajectory
 
 
 def group_advantages(rewards: Sequence[float], *, std: bool, eps: float) -> list[float]:
@@ -17,7 +17,13 @@ def group_advantages(rewards: Sequence[float], *, std: bool, eps: float) -> list
     A_i = (R_i - mean R) / (std R + eps); without `std` the numerator alone (Dr. GRPO, arXiv 2503.20783). The paper
     does not say which standard deviation; this is the sample's (n - 1), as in verl. Sums are exact, so the order
     of the rewards changes no bit. Equal rewards, and groups of one, give exact zeros.
+
+    Raises:
+        MethodError: a reward is not a finite number.
     """
+    for index, reward in enumerate(rewards):
+        if not math.isfinite(reward):
+            raise MethodError(f"reward {index} of a group is {reward}; rewards must be finite, mend what gave it")
     if len(set(rewards)) < 2:
         return [0.0] * len(rewards)
     mean = math.fsum(rewards) / len(rewards)
@@ -29,7 +35,17 @@ def group_advantages(rewards: Sequence[float], *, std: bool, eps: float) -> list
 
 
 def advantages_of(group: Group, *, std: bool = True, eps: float) -> list[float]:
-    """One advantage a trajectory, from the group's rewards."""
+    """One advantage a trajectory, from the group's rewards.
+
+    Raises:
+        MethodError: a reward is not a finite number; names its task.
+    """
+    for trajectory in group.trajectories:
+        if not math.isfinite(trajectory.reward):
+            raise MethodError(
+                f"the environment gave trajectory {trajectory.index} of task {group.task_id!r} the reward "
+                f"{trajectory.reward}; rewards must be finite, mend the environment"
+            )
     return group_advantages([trajectory.reward for trajectory in group.trajectories], std=std, eps=eps)
 
 

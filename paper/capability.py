@@ -129,7 +129,7 @@ def _read_record(path: Path) -> _Record:
         return _Record.model_validate(json.loads(path.read_bytes()))
     except OSError as error:
         raise PaperError(f"cannot read {path}: {error.strerror}; run `stepcredit capability` again") from error
-    except (ValueError, ValidationError) as error:
+    except (ValueError, ValidationError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise PaperError(
             f"{path} is no record of an examination ({reason}); run `stepcredit capability` again"

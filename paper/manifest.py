@@ -143,6 +143,8 @@ def read_manifest(folder: Path) -> Manifest:
 def _parse(path: Path) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise PaperError(f"{path} is nested too deeply for a manifest; restore it") from error
     except FileNotFoundError as error:
         raise PaperError(
             f"{path} is missing: {path.parent.name!r} holds results without a manifest; "

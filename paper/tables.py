@@ -292,7 +292,7 @@ def _digest(value: str | None) -> Digest | None:
 
 
 def _code(run: Run) -> str:
-    commit = (run.manifest.git_commit or "unknown")[:7]
+    commit = (run.manifest.git_commit or "unknown")[:7]  # `unknown` too where it goes on with a reason
     return f"{commit}+changes" if run.manifest.git_dirty else commit
 
 

@@ -20,7 +20,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("laws",),
     ),
     "envs": (
-        ("contract family naming notice panel",),
+        ("contract disk family naming notice panel plain_json proxies",),
+        ("places",),
         (
             "alfworld.actions alfworld.assets alfworld.pddl alfworld.phrases alfworld.reference alfworld.rooms "
             "alfworld.subsets alfworld.text",

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from stepcredit.envs import plain_json
 from stepcredit.envs.alfworld.generator import GENERATOR_VERSION, generate
 from stepcredit.envs.alfworld.record import GameRecord
 from stepcredit.envs.alfworld.rooms import SIZES, SPLIT_SIZES
@@ -103,7 +104,7 @@ class FolderSource:
     def _read(self, game_id: str) -> GameRecord:
         path = self._root / game_id / "game.tw-pddl"
         try:
-            content = json.loads(path.read_bytes())
+            content = plain_json.parse(path.read_bytes())
         except FileNotFoundError as error:
             raise EnvError("game.tw-pddl is missing") from error
         except (OSError, ValueError) as error:
@@ -145,7 +146,7 @@ class PackedSource:
             raise EnvError(f"{path} is damaged: its sha256 is {seen[:12]}…, SHA256SUMS lists {listed}; copy it again")
         try:
             for line in lzma.decompress(data).splitlines():
-                yield json.loads(line)
+                yield plain_json.parse(line)
         except (lzma.LZMAError, ValueError) as error:
             raise EnvError(f"{path} is not xz-compressed JSON lines ({error}); copy it again") from error
 

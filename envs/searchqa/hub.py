@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stepcredit.envs.contract import EnvError
+from stepcredit.envs.proxies import HUB_FAULTS
 from stepcredit.envs.searchqa.jsonl import Row
 from stepcredit.envs.searchqa.layouts import from_flashrag
 from stepcredit.envs.searchqa.placing import Naming
@@ -47,10 +48,12 @@ def _download(dataset: Dataset, split: str, repository: str) -> Iterable[Row]:
         from datasets import load_dataset
         from datasets.exceptions import DatasetsError
     except ImportError as error:
-        raise EnvError(f"{dataset} from the hub needs the package `datasets`: install it, or {_INSTEAD}") from error
+        raise EnvError(
+            f"{dataset} from the hub needs the package `datasets` ({error}): install it, or {_INSTEAD}"
+        ) from error
     try:
         rows: Iterable[Row] = load_dataset(repository, dataset.key, split=split)
-    except (OSError, ValueError, DatasetsError) as error:
+    except (*HUB_FAULTS, DatasetsError) as error:
         reason = " ".join(str(error).split())
         raise EnvError(f"{dataset} ({split}) cannot be had from {repository}: {reason}; {_INSTEAD}") from error
     return rows

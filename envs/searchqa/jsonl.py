@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from stepcredit.envs import plain_json
 from stepcredit.envs.contract import EnvError
 
 _SHOWN = 60
@@ -52,8 +53,8 @@ def json_rows(path: Path) -> Iterator[tuple[str, Row]]:
     if not data.strip():
         return
     try:
-        value = json.loads(data.decode("utf-8", "surrogatepass"))
-    except (ValueError, RecursionError):
+        value = plain_json.parse(data.decode("utf-8", "surrogatepass"))
+    except ValueError:
         yield from _lines_or_error(data, path)
         return
     for number, row in enumerate(_rows_in(value), 1):
@@ -121,10 +122,10 @@ def _parsed(line: bytes, where: str) -> Any:
     if b"\0" in line:
         raise EnvError(f"{where} holds NUL bytes, so it is damaged: {line[:_SHOWN]!r}; copy the file again")
     try:
-        return json.loads(line.decode("utf-8", "surrogatepass"))
+        return plain_json.parse(line.decode("utf-8", "surrogatepass"))
     except UnicodeDecodeError as error:
         raise EnvError(f"{where} is not JSON in UTF-8 ({error}): {line[:_SHOWN]!r}; save it as UTF-8") from error
-    except (ValueError, RecursionError) as error:
+    except plain_json.JsonError as error:
         raise EnvError(f"{where} is not JSON ({error}): {line[:_SHOWN]!r}; copy the file again") from error
 
 
@@ -146,8 +147,8 @@ def _lines_or_error(data: bytes, path: Path) -> Iterator[tuple[str, Row]]:
 
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+        return isinstance(plain_json.parse(line), dict)
+    except ValueError:
         return False
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, NoReturn
 import typer
 
 import stepcredit
-from stepcredit.harness.cli import capability, extend, fetch, inspect, recipe, serve, study, work
+from stepcredit.envs import places
+from stepcredit.harness.cli import capability, extend, fetch, inspect, recipe, serve, study, terminal, work
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -67,7 +68,13 @@ app.command()(inspect.doctor)
 
 def main() -> NoReturn:
     """Run the command line."""
-    sys.exit(run())
+    terminal.prepare()
+    places.settle(os.environ)
+    code = run()
+    if (reason := terminal.lost()) is not None:
+        print(f"stepcredit: standard output cannot be written ({reason}); the work is kept", file=sys.stderr)
+        code = code or BAD_INPUT
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -86,9 +93,6 @@ def run(arguments: list[str] | None = None) -> int:
             return 0
         print(f"stepcredit: {sentence}; see --help", file=sys.stderr)
         return BAD_INPUT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except ValueError as error:
         if not _is_bad_input(error):
             raise

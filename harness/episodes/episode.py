@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepcredit.envs.contract import Env, EnvFailure
+from stepcredit.envs.contract import Env, EnvError, EnvFailure
 from stepcredit.envs.panel import Task
 from stepcredit.harness.engine.contract import Sample
 from stepcredit.harness.episodes.prompts import Prompt, Tokens, new_prompt
@@ -135,7 +136,7 @@ class Episode:
         following: list[int] | None = []
         if result.done:
             self.stop = StopReason.SUCCESS if result.success else StopReason.FAILURE
-            self._reward = float(result.success) if result.reward is None else result.reward
+            self._reward = float(result.success) if result.reward is None else self._finite(result.reward)
         elif self.turn + 1 == self._spec.max_turns:
             self.stop = StopReason.TURN_LIMIT
         else:
@@ -143,3 +144,12 @@ class Episode:
             if following is None:
                 self.stop = StopReason.CONTEXT_LIMIT
         return result.observation.text, result.valid, following or []
+
+    def _finite(self, reward: float) -> float:
+        if not math.isfinite(reward):
+            kind = type(self._env)
+            raise EnvError(
+                f"environment {kind.__module__}.{kind.__qualname__} gave task {self.task.id!r} the reward {reward} at "
+                f"step {self.turn}; a reward must be a finite number, mend the environment"
+            )
+        return reward

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,9 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from stepcredit.envs import plain_json
 from stepcredit.envs.contract import Benchmark, TurnFormat
+from stepcredit.envs.proxies import HUB_FAULTS
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.chat import ChatTranscript
 from stepcredit.harness.model.presets import Preset, Source, preset_named
@@ -72,7 +73,7 @@ def load_directory(name: str, folder: Path, turn_format: TurnFormat) -> Policy:
     if missing:
         raise UserError(f"policy {name!r} in {folder} lacks {', '.join(missing)}; make it with `stepcredit warmstart`")
     text = manifest_path.read_bytes()
-    expected = json.loads(text)["files"]["model.safetensors"]
+    expected = _expected_sha256(manifest_path, text)
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
     if found != expected:
         raise UserError(
@@ -83,6 +84,13 @@ def load_directory(name: str, folder: Path, turn_format: TurnFormat) -> Policy:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     provenance = f"sha256:{hashlib.sha256(text).hexdigest()}"
     return Policy(name, model, tokenizer, PhraseTranscript(tokenizer), turn_format, provenance)
+
+
+def _expected_sha256(path: Path, text: bytes) -> str:
+    try:
+        return str(plain_json.parse(text)["files"]["model.safetensors"])
+    except (plain_json.JsonError, KeyError, TypeError) as error:
+        raise UserError(f"{path} does not say the hash of model.safetensors ({error}); restore it") from error
 
 
 def weights_sha256(model: torch.nn.Module) -> str:
@@ -123,10 +131,10 @@ def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
     try:
         tokenizer = AutoTokenizer.from_pretrained(preset.location, use_fast=True)
         model = AutoModelForCausalLM.from_pretrained(preset.location, dtype=torch.bfloat16)
-    except OSError as error:
+    except HUB_FAULTS as error:
         raise UserError(
             f"model {preset.name!r} needs {preset.location} from the Hugging Face hub or its cache, and neither "
-            f"answered ({str(error).splitlines()[0]}); download it first or use --model tiny"
+            f"answered ({' '.join(str(error).split())}); download it first or use --model tiny"
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"model {preset.name!r} has no fast tokenizer, whose byte alphabet exact spans need")

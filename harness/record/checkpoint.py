@@ -81,8 +81,18 @@ def save(cell: Path, spec_sha256: str, state: RunState, weights: Weights) -> Pat
 
 
 def available(cell: Path) -> list[Path]:
-    """Checkpoints of a run, oldest first."""
-    return sorted(path for path in (cell / FOLDER).glob("*.ckpt") if _NAME.fullmatch(path.name))
+    """Checkpoints of a run, oldest first.
+
+    Raises:
+        UserError: their folder cannot be read.
+    """
+    folder = cell / FOLDER
+    try:
+        return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise files.explain(error, folder) from error
 
 
 def find(cell: Path, update: int | None = None) -> Path:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from stepcredit.envs import disk, plain_json
 from stepcredit.harness.errors import UserError
 
 _SUFFIX = ".tmp"
@@ -62,9 +63,9 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
             with temporary.open("wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                disk.sync_file(file)
             temporary.replace(path)
-            _sync_folder(path.parent)
+            disk.sync_folder(path.parent)
         except BaseException:
             _discard(temporary)
             raise
@@ -90,10 +91,10 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: missing, unreadable, not JSON or not an object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = plain_json.parse(path.read_bytes())
     except OSError as error:
         raise explain(error, path) from error
-    except ValueError as error:
+    except plain_json.JsonError as error:
         raise UserError(f"{path} is not valid JSON ({error}); restore it or delete its folder") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a JSON {type(value).__name__}, not an object; restore it or delete its folder")
@@ -123,6 +124,8 @@ def remove_leftovers(folder: Path) -> None:
 def exclusive(folder: Path, wait_s: float = 5.0) -> Iterator[None]:
     """Hold the folder's lock, so that two processes never write one run.
 
+    A file system without locks gives none, and the run goes on: `weaker_promises` tells.
+
     Raises:
         UserError: another process still holds it after `wait_s` seconds.
     """
@@ -132,7 +135,11 @@ def exclusive(folder: Path, wait_s: float = 5.0) -> Iterator[None]:
     except OSError as error:
         raise explain(error, path) from error
     with file:
-        if not _locked(file, wait_s):
+        try:
+            free = _locked(file, wait_s)
+        except OSError as error:
+            raise explain(error, path) from error
+        if not free:
             raise UserError(f"another process is writing {folder}; wait for it or stop it first")
         yield
 
@@ -151,25 +158,29 @@ def held(folder: Path) -> bool | None:
     return False
 
 
+def weaker_promises(folder: Path) -> dict[str, str]:
+    """What the folder's file system does not promise, and why; see `stepcredit.envs.disk`.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        return disk.weaker_promises(folder)
+    except OSError as error:
+        raise explain(error, folder) from error
+
+
 def _locked(file: BinaryIO, wait_s: float) -> bool:
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            disk.lock(file, wait=False)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.1)
         else:
             return True
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _discard(path: Path) -> None:

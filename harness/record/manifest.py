@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -21,6 +22,9 @@ from stepcredit.methods.recorded import Recorded
 NAME = "manifest.json"
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "pydantic", "alfworld", "textworld")
 _SOURCE = Path(__file__).resolve().parents[2]
+_UNKNOWN = "unknown: "
+_NO_VERSION = f"{_UNKNOWN}its metadata names none"
+_GIT_PATIENCE_S = 30.0
 
 
 class Status(StrEnum):
@@ -75,7 +79,7 @@ class Manifest(Recorded):
     """The manifest of one run, as `manifest.json` holds it."""
 
     model_config = ConfigDict(populate_by_name=True)
-    LATER = frozenset({"teacher"})
+    LATER = frozenset({"teacher", "weaker_promises"})
 
     schema_version: int = Field(1, alias="schema")
     cell: str
@@ -85,6 +89,7 @@ class Manifest(Recorded):
     replicate_of: str | None
     stepcredit_version: str
     git_commit: str | None
+    """`unknown: why` where git gave no answer; None where the source is no checkout."""
     git_dirty: bool | None
     versions: dict[str, str]
     data: dict[str, str]
@@ -104,10 +109,18 @@ class Manifest(Recorded):
     peak_rss_mb: float = 0.0
     resumed_at: list[int] = Field(default_factory=list)
     selection: str = "last checkpoint; no selection"
+    weaker_promises: dict[str, str] = Field(default_factory=dict)
+    """What the run's file system does not promise, and why: locks, fsync of files or of folders."""
 
     @classmethod
     def begin(
-        cls, cell: str, replicate_of: str | None, spec: RunSpec, inputs: Inputs, determinism: Mapping[str, Any]
+        cls,
+        cell: str,
+        replicate_of: str | None,
+        spec: RunSpec,
+        inputs: Inputs,
+        determinism: Mapping[str, Any],
+        weaker_promises: Mapping[str, str],
     ) -> Manifest:
         """The manifest of a run that starts now, in this process."""
         commit, dirty = source_commit()
@@ -131,6 +144,7 @@ class Manifest(Recorded):
             determinism=dict(determinism),
             policy=inputs.policy,
             teacher=inputs.teacher,
+            weaker_promises=dict(weaker_promises),
         )
 
     @property
@@ -157,8 +171,12 @@ def read(folder: Path) -> Manifest | None:
         UserError: it is damaged, of another schema, or its spec was edited.
     """
     path = folder / NAME
-    if not path.exists():
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise files.explain(error, path) from error
     content = files.read_json(path)
     try:
         found = Manifest.model_validate(content)
@@ -229,7 +247,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], limit: int = 
 def stepcredit_version() -> str:
     """The installed distribution's version, or `source` when run from an uninstalled tree."""
     try:
-        return importlib.metadata.version("stepcredit")
+        return importlib.metadata.version("stepcredit") or _NO_VERSION
     except importlib.metadata.PackageNotFoundError:
         return "source"
 
@@ -239,28 +257,63 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package) or _NO_VERSION
         except importlib.metadata.PackageNotFoundError:
             found[package] = "absent"
     return found
 
 
-def source_commit() -> tuple[str | None, bool | None]:
-    """Commit of the source tree and whether its code differs from it; (None, None) outside a checkout."""
-    commit = _git("rev-parse", "HEAD")
-    if commit is None:
-        return None, None
-    return commit, bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"))
+def is_unknown(value: str) -> bool:
+    """Whether a version or a commit could not be found out; the value says why."""
+    return value.startswith(_UNKNOWN)
 
 
-def _git(*arguments: str) -> str | None:
-    if not (_SOURCE / ".git").exists():
-        return None
+def source_commit(source: Path = _SOURCE) -> tuple[str | None, bool | None]:
+    """Commit of the source tree and whether its code differs from it.
+
+    (None, None) where it is no checkout; (`unknown: why`, None) where git does not answer.
+    """
     try:
-        result = subprocess.run(["git", "-C", str(_SOURCE), *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return result.stdout.strip() if result.returncode == 0 else None
+        (source / ".git").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None, None
+    except OSError as error:
+        return f"{_UNKNOWN}{source / '.git'}: {error.strerror}", None
+    try:
+        commit = _git(source, "rev-parse", "--verify", "HEAD")
+    except _GitError as error:
+        return f"{_UNKNOWN}{error}", None
+    try:
+        return commit, bool(_git(source, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"))
+    except _GitError:
+        return commit, None
+
+
+class _GitError(Exception):
+    """Git gave no answer: why."""
+
+
+def _git(source: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(source), *arguments]
+    try:
+        done = subprocess.run(command, env=_git_environment(source), capture_output=True, timeout=_GIT_PATIENCE_S)
+    except FileNotFoundError as error:
+        raise _GitError("git is not installed") from error
+    except subprocess.TimeoutExpired as error:
+        raise _GitError(f"git did not answer in {error.timeout:.0f} s") from error
+    except OSError as error:
+        raise _GitError(f"git cannot be run ({error.strerror})") from error
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip() or f"git ended with status {done.returncode}"
+        raise _GitError(said.splitlines()[0])
+    return done.stdout.decode(errors="replace").strip()
+
+
+def _git_environment(source: Path) -> dict[str, str]:
+    """Without variables such as GIT_DIR, which lead to other repositories; no folder above the source is asked."""
+    inherited = os.environ.items()
+    kept = {name: value for name, value in inherited if name.startswith("GIT_CONFIG") or not name.startswith("GIT_")}
+    return {**kept, "GIT_CEILING_DIRECTORIES": str(source.parent), "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

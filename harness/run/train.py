@@ -123,7 +123,8 @@ def _evaluate(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) ->
 
 def _enter(cell: Cell, parts: Parts, switches: Determinism) -> Manifest:
     """Write the manifest of a run that begins; check that of a run that continues."""
-    now = Manifest.begin(cell.name, cell.replicate_of, cell.spec, parts.inputs, switches.dump())
+    weaker = files.weaker_promises(cell.folder)
+    now = Manifest.begin(cell.name, cell.replicate_of, cell.spec, parts.inputs, switches.dump(), weaker)
     found = manifest.read(cell.folder)
     if found is None:
         now.write(cell.folder)
@@ -131,7 +132,7 @@ def _enter(cell: Cell, parts: Parts, switches: Determinism) -> Manifest:
     manifest.require_same_spec(found, cell.spec, cell.folder)
     manifest.require_same_inputs(found, parts.inputs, cell.folder)
     manifest.require_same_platform(found, now, cell.folder)
-    return found
+    return found.model_copy(update={"weaker_promises": {**found.weaker_promises, **weaker}})
 
 
 def _resume(cell: Cell, learner: Learner) -> RunState:

@@ -210,7 +210,7 @@ def _put(content: dict[str, Any], path: str, value: Any) -> None:
 def _parsed(value: str) -> Any:
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from stepcredit.envs import benchmark_names, family_of, load_benchmark
+from stepcredit.envs import benchmark_names, family_of, load_benchmark, places
 from stepcredit.envs.contract import EnvError
 from stepcredit.envs.searchqa.retrieval.jvm import find_toolchain
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import load_policy
 from stepcredit.harness.model.presets import PRESETS
-from stepcredit.harness.record import manifest
+from stepcredit.harness.record import files, manifest
 from stepcredit.harness.words import counted
 
 _MEMORY_GB = 4.0
@@ -38,7 +39,8 @@ class Finding:
 
 def examine(folder: Path) -> list[Finding]:
     """All checks; results are going to be written below `folder`."""
-    return [_python(), *_packages(), _cores(), _memory(), _accelerator(), _disk(folder), _writing(folder), *_data()]
+    machine = [_python(), *_packages(), _source(), _cores(), _memory(), _accelerator()]
+    return [*machine, _disk(folder), _writing(folder), _promises(folder), *_caches(), *_data()]
 
 
 def _python() -> Finding:
@@ -49,26 +51,60 @@ def _python() -> Finding:
 def _packages() -> Iterator[Finding]:
     for name, version in manifest.versions().items():
         if name != "python":
-            yield Finding(name, version != "absent", version)
+            yield Finding(name, version != "absent" and not manifest.is_unknown(version), version)
+
+
+def _source() -> Finding:
+    commit, dirty = manifest.source_commit()
+    if commit is None:
+        return Finding("source", True, f"stepcredit {manifest.stepcredit_version()}, not a git checkout")
+    if manifest.is_unknown(commit):
+        return Finding("source", False, f"commit {commit}; runs record it so")
+    state = {True: "changed since", False: "unchanged", None: "git does not say whether changed since"}[dirty]
+    return Finding("source", True, f"commit {commit[:12]}, {state}")
 
 
 def _cores() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Finding("cores", True, f"{cores} ({torch.backends.cpu.get_cpu_capability()}); one torch thread a run")
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return Finding("cores", True, f"{_usable_cores()} ({vectors}); one torch thread a run")
+
+
+def _usable_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not every system lets a process ask
+        return os.cpu_count() or 1
 
 
 def _memory() -> Finding:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (ValueError, OSError) as error:
+        return Finding("memory", True, f"unknown: {error}")
     return Finding("memory", total >= _MEMORY_GB, f"{total:.1f} GB (two runs at a time need {_MEMORY_GB:.0f})")
 
 
 def _accelerator() -> Finding:
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "none; `tiny` needs none"
-    return Finding("gpu", True, name)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        except RuntimeError as error:
+            return Finding("gpu", False, f"there, but not usable: {_line(error)}")
+    if name is None and said:
+        return Finding("gpu", False, f"none usable: {_line(said[0].message)}")
+    return Finding("gpu", True, name or "none; `tiny` needs none")
+
+
+def _line(message: object) -> str:
+    return (str(message).splitlines() or ["no reason given"])[0]
 
 
 def _disk(folder: Path) -> Finding:
-    free = shutil.disk_usage(folder).free / 2**30
+    try:
+        free = shutil.disk_usage(folder).free / 2**30
+    except OSError as error:
+        return Finding("disk", True, f"unknown: {error.strerror}")
     return Finding("disk", free >= _DISK_GB, f"{free:.1f} GB free in {folder} (a study needs up to {_DISK_GB:.0f})")
 
 
@@ -78,6 +114,24 @@ def _writing(folder: Path) -> Finding:
             return Finding("writing", True, f"{folder} can be written")
     except OSError as error:
         return Finding("writing", False, f"{folder} cannot be written: {error.strerror}")
+
+
+def _promises(folder: Path) -> Finding:
+    """A weaker file system is no fault: runs go on, and their manifests say so."""
+    try:
+        weaker = files.weaker_promises(folder)
+    except UserError as error:
+        return Finding("file system", False, str(error))
+    told = "; ".join(f"{name}: {why}" for name, why in weaker.items())
+    return Finding("file system", True, f"weaker: {told}" if told else "locks, fsync of files and of folders")
+
+
+def _caches() -> Iterator[Finding]:
+    try:
+        for name, detail in places.in_use(os.environ).items():
+            yield Finding(name, True, detail)
+    except EnvError as error:
+        yield Finding("cache", False, str(error))
 
 
 def _data() -> Iterator[Finding]:

@@ -148,9 +148,10 @@ def summary(folder: Path) -> str:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The worker's variables: fixed threads, and the same source tree as this process."""
+    """The worker's variables: fixed threads, this process's source tree, and UTF-8 on its pipes."""
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, **determinism.environment(threads), "PYTHONPATH": path}
+    spoken = {"PYTHONPATH": path, "PYTHONIOENCODING": "utf-8:backslashreplace"}
+    return {**os.environ, **determinism.environment(threads), **spoken}
 
 
 class _Pool:
@@ -192,7 +193,8 @@ class _Pool:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
         )
         self._workers[cell.name] = worker
         threading.Thread(target=self._listen, args=(cell, worker), daemon=True).start()

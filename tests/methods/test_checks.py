@@ -1,12 +1,14 @@
 """Credit that no objective could use is refused, with the method's name and the first offending token."""
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
+from stepcredit.methods.advantages import advantages_of, group_advantages
 from stepcredit.methods.checks import require_valid
 from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, MethodError, Rescorer, Traits
 from tests.methods.support import make_group, make_step, make_trajectory, one_word_group
@@ -89,3 +91,13 @@ def test_credit_of_another_kind_is_refused() -> None:
         require_valid(Fixed(foreign), GROUP, [Credit(torch.zeros(8)), bare])  # type: ignore[list-item]
     with pytest.raises(MethodError, match=r"advantage_T .* is of type numpy.ndarray; it must be a torch.Tensor"):
         require_valid(Fixed(foreign), GROUP, [Credit(torch.zeros(8)), foreign])
+
+
+@pytest.mark.parametrize("reward", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("std", [True, False])
+def test_rewards_that_are_no_finite_numbers_are_refused(reward: float, std: bool) -> None:
+    same = replace(GROUP, trajectories=tuple(replace(trajectory, reward=reward) for trajectory in GROUP.trajectories))
+    with pytest.raises(MethodError, match=f"the environment gave trajectory 0 of task '{GROUP.task_id}' the reward"):
+        advantages_of(same, std=std, eps=1e-6)
+    with pytest.raises(MethodError, match="reward 1 of a group is"):
+        group_advantages([1.0, reward], std=std, eps=1e-6)

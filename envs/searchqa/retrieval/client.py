@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import httpx
 
+from stepcredit.envs.proxies import Proxy, proxy_of
 from stepcredit.envs.searchqa.retrieval import wire
 from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
 
@@ -26,14 +28,16 @@ class HttpRetriever:
         backoff: seconds before the second try; doubled for each one after it.
 
     Raises:
-        RetrievalError: the URL is none.
+        RetrievalError: the URL is none, or the proxy that the environment names for it cannot be used.
     """
 
     def __init__(self, url: str, timeout: float = 30.0, retries: int = 5, backoff: float = 0.5) -> None:
         self._url = _base(url)
         self._tries = retries + 1
         self._backoff = backoff
-        self._client = httpx.Client(timeout=timeout)
+        self._proxy = proxy_of(self._url)
+        # With a transport of ours httpx leaves the variables that name proxies alone.
+        self._client = httpx.Client(timeout=timeout, transport=_transport(self._proxy))
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """See `Retriever`. Empty queries are answered here, since servers refuse them."""
@@ -62,7 +66,7 @@ class HttpRetriever:
         except wire.WireError as error:
             raise self._garbage(error) from error
         if not isinstance(said, dict):
-            raise self._garbage(f"{wire.INFO} is no JSON object: {str(said)[:40]!r}")
+            raise self._garbage(f"{wire.INFO} is no JSON object: {reprlib.repr(said)}")
         return {str(name): str(value) for name, value in said.items()}
 
     def close(self) -> None:
@@ -93,15 +97,37 @@ class HttpRetriever:
                 return response
             fault = _complaint(response)
         tries = "1 try" if self._tries == 1 else f"{self._tries} tries"
-        raise RetrievalError(f"retrieval server {self._url} gave no answer in {tries} (last: {fault}); {_MEND}")
+        mend = _MEND if self._proxy is None else "mend the proxy, unset the variable, or name the host in no_proxy"
+        raise RetrievalError(
+            f"retrieval server {self._url} gave no answer in {tries}{self._way} (last: {fault}); {mend}"
+        )
 
     def _accepted(self, response: httpx.Response) -> bytes:
         if not response.is_success:
-            raise RetrievalError(f"retrieval server {self._url} refused a request ({_complaint(response)})")
+            raise RetrievalError(f"retrieval server {self._url} refused a request{self._way} ({_complaint(response)})")
         return response.content
+
+    @property
+    def _way(self) -> str:
+        return "" if self._proxy is None else f" through the proxy {self._proxy}"
 
     def _garbage(self, fault: object) -> RetrievalError:
         return RetrievalError(f"{self._url} does not speak as a retrieval server: {fault}; {_MEND}")
+
+
+def _transport(proxy: Proxy | None) -> httpx.HTTPTransport:
+    if proxy is None:
+        return httpx.HTTPTransport()
+    try:
+        return httpx.HTTPTransport(proxy=proxy.url if "://" in proxy.url else f"http://{proxy.url}")
+    except ImportError as error:
+        raise _unusable(proxy, "SOCKS needs the package `socksio`") from error
+    except (httpx.InvalidURL, ValueError) as error:
+        raise _unusable(proxy, "it is not the URL of an http, https or socks5 proxy") from error
+
+
+def _unusable(proxy: Proxy, reason: str) -> RetrievalError:
+    return RetrievalError(f"the proxy {proxy} cannot be used: {reason}; mend or unset the variable, or set no_proxy")
 
 
 def _base(url: str) -> str:
@@ -121,4 +147,5 @@ def _complaint(response: httpx.Response) -> str:
     except wire.WireError:
         said = None
     sentence = said.get("error") if isinstance(said, dict) else None
-    return f"{response.status_code}: {sentence or response.reason_phrase}"
+    shown = sentence if isinstance(sentence, str) and sentence else response.reason_phrase
+    return f"{response.status_code}: {shown}"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from stepcredit.envs.proxies import HUB_FAULTS
 from stepcredit.envs.searchqa.corpus import Corpus, Passage
 from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
 from stepcredit.envs.searchqa.retrieval.index_cache import Recipe, open_index
@@ -95,13 +96,13 @@ class SentenceEncoder:
         try:
             tokenizer = AutoTokenizer.from_pretrained(name)
             model = AutoModel.from_pretrained(name, dtype=torch.float32)
-        except (OSError, ValueError) as error:
+        except HUB_FAULTS as error:
             if "connect" in str(error) or "offline" in str(error):
                 raise RetrievalError(
                     f"sentence encoder {name!r} is not in the cache, and the Hugging Face hub cannot be reached from"
                     " here; download it where it can be, or set the retriever's encoder to a folder that holds it"
                 ) from error
-            reason = str(error).strip().splitlines()[0]
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise RetrievalError(
                 f"sentence encoder {name!r} cannot be loaded ({reason}); give the name of a model that can be"
                 " downloaded, or its folder"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stepcredit.envs import disk, plain_json
+from stepcredit.envs.places import cache_root
 from stepcredit.envs.searchqa.corpus import Corpus
 from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
 
@@ -51,14 +53,6 @@ class Recipe:
         return f"{self.engine}-{hashlib.sha256(canonical).hexdigest()[:16]}"
 
 
-def cache_root(environ: Mapping[str, str]) -> Path:
-    """$STEPCREDIT_CACHE, or stepcredit/ in the user's cache directory."""
-    if environ.get("STEPCREDIT_CACHE"):
-        return Path(environ["STEPCREDIT_CACHE"])
-    user = environ.get("XDG_CACHE_HOME")
-    return (Path(user) if user else Path.home() / ".cache") / "stepcredit"
-
-
 def open_index(recipe: Recipe, build: Callable[[Path], None], root: Path | None = None) -> Path:
     """The folder of the recipe's index. Built where it is missing; built again, and said, where it does not fit.
 
@@ -73,9 +67,9 @@ def open_index(recipe: Recipe, build: Callable[[Path], None], root: Path | None 
     """
     root = cache_root(os.environ) if root is None else root
     folder = root / recipe.folder
-    if folder.is_dir() and _fault(folder, recipe) is None:
-        return folder
     try:
+        if folder.is_dir() and _fault(folder, recipe) is None:
+            return folder
         with _lock(root, recipe):
             _settle(folder, recipe, build)
     except OSError as error:
@@ -93,7 +87,8 @@ def _settle(folder: Path, recipe: Recipe, build: Callable[[Path], None]) -> None
         print(f"{fault}; building it again", file=sys.stderr)
     elif folder.is_dir():
         return
-    unfinished = folder.with_name(f".{folder.name}.building")
+    # A name of its own, since a file system without locks lets two build at the same time.
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}-{threading.get_ident()}.building")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     build(unfinished)
@@ -101,7 +96,12 @@ def _settle(folder: Path, recipe: Recipe, build: Callable[[Path], None]) -> None
     manifest = recipe.identity | {"source": recipe.source, "files": files}
     (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if _fault(folder, recipe) is not None:
+            raise
 
 
 def _fault(folder: Path, recipe: Recipe) -> str | None:
@@ -140,7 +140,7 @@ def _change(root: Path, recipe: Recipe) -> str | None:
 
 def _manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = plain_json.parse((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
         return None
     return manifest if isinstance(manifest, dict) else None
@@ -159,6 +159,8 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 def _lock(root: Path, recipe: Recipe) -> Iterator[None]:
     """Held by one process at a time; the system frees it when that process ends, however it ends."""
     root.mkdir(parents=True, exist_ok=True)
-    with (root / f".{recipe.folder}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with (root / f".{recipe.folder}.lock").open("wb") as file:
+        if disk.lock(file, wait=True) is None:
+            for leftover in root.glob(f".{recipe.folder}*.building"):
+                shutil.rmtree(leftover, ignore_errors=True)
         yield

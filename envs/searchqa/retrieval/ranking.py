@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from stepcredit.envs import places
+from stepcredit.envs.notice import say_once
 
 Ranking = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
 """Passages' positions, best first, and their scores."""
@@ -69,9 +73,17 @@ def _rank(
 def _fastest() -> Rank:
     if find_spec("numba") is None:
         return rank_with_numpy
-    from numba import njit
-
-    compiled: Rank = njit(nogil=True, cache=True)(_rank)
+    places.settle(os.environ)
+    try:
+        from numba import njit
+    except ImportError as error:
+        say_once(f"numba is here but broken ({error}), so searching is slower")
+        return rank_with_numpy
+    compiled: Rank
+    try:
+        compiled = njit(nogil=True, cache=True)(_rank)
+    except RuntimeError:  # no place for its cache
+        compiled = njit(nogil=True)(_rank)
     return compiled
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from stepcredit.envs import plain_json
 from stepcredit.envs.searchqa.corpus import Passage, contents, title_and_text
 from stepcredit.envs.searchqa.retrieval.contract import Hit
 
@@ -98,8 +99,8 @@ def parse_json(body: bytes) -> Any:
         WireError: it is not JSON.
     """
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
+        return plain_json.parse(body)
+    except plain_json.JsonError as error:
         raise WireError(f"the body is not JSON ({error}): {body[:_SHOWN]!r}") from error
 
 

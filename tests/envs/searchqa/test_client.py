@@ -214,3 +214,44 @@ def test_a_garbage_info_is_an_error(info: str) -> None:
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(RetrievalError, match=r"write it as http://127\.0\.0\.1:8000"):
         HttpRetriever(url)
+
+
+def proxied(monkeypatch: pytest.MonkeyPatch, proxy: str, spared: str = "") -> None:
+    for kind in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{kind}_proxy", raising=False)
+        monkeypatch.delenv(f"{kind.upper()}_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", spared)
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "nonsense://x", "socks5://127.0.0.1:9", "http://[", "::"])
+def test_this_machine_is_reached_without_the_proxy(
+    proxy: str, local: Bm25Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxied(monkeypatch, proxy)
+    with serving(create_app(local)) as url:
+        assert HttpRetriever(url, retries=0).search(["cat"], 1) == local.search(["cat"], 1)
+
+
+def test_other_hosts_are_asked_through_the_proxy(local: Bm25Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(create_app(local)) as url:
+        proxied(monkeypatch, url)
+        message = failure("http://retriever.invalid")
+    assert f"refused a request through the proxy http_proxy={url} (404: POST /http://retriever.invalid" in message
+
+
+@pytest.mark.parametrize("proxy", ["nonsense://proxy", "http://proxy:port", "ftp://proxy:1"])
+def test_a_proxy_that_is_none_is_one_sentence(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxied(monkeypatch, proxy)
+    with pytest.raises(RetrievalError) as caught:
+        HttpRetriever("http://retriever.invalid")
+    assert str(caught.value).startswith(f"the proxy http_proxy={proxy} cannot be used: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_proxy_that_refuses_is_named_instead_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxied(monkeypatch, f"http://me:secret@127.0.0.1:{free_port()}")
+    message = failure("http://retriever.invalid")
+    assert "through the proxy http_proxy=http://127.0.0.1:" in message
+    assert "secret" not in message
+    assert "mend the proxy, unset the variable, or name the host in no_proxy" in message

@@ -160,8 +160,11 @@ def test_looking_into_all_lists_equals_exact_search(
 
 
 def test_a_query_gets_fewer_hits_where_its_lists_hold_no_more(encoder: SentenceEncoder, tmp_path: Path) -> None:
-    few = DenseRetriever(CORPUS, encoder, InvertedLists(nlist=30, nprobe=1), tmp_path).search(["oak"], 90)[0]
-    assert 0 < len(few) < 90
+    retriever = DenseRetriever(CORPUS, encoder, InvertedLists(nlist=30, nprobe=1), tmp_path)
+    counts = [len(few) for few in retriever.search(WORDS, 90)]
+    # A single list may well be empty: which lists fill up depends on the machine's arithmetic.
+    assert all(count < 90 for count in counts)
+    assert any(counts)
 
 
 def test_odd_queries(flat: DenseRetriever) -> None:

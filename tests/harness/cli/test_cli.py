@@ -1,5 +1,7 @@
 """The command line: one line and the right exit code for everything that goes wrong."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -110,6 +112,26 @@ def test_doctor_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert findings["torch"]["ok"]
     assert findings["writing"]["ok"]
     assert findings["alfworld mini"]["ok"]
+    assert {"source", "file system", "cache", "cache numba", "cache plots", "cache hub"} <= findings.keys()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the source to be a git checkout")
+def test_doctor_tells_a_poor_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("STEPCREDIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fcntl, "flock", refused)
+    assert run(["doctor", "--json"]) == 1
+    findings = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert (findings["file system"]["ok"], findings["source"]["ok"]) == (True, False)
+    assert "lock: flock is refused (No locks available)" in findings["file system"]["detail"]
+    assert "commit unknown: git is not installed" in findings["source"]["detail"]
+    assert findings["cache"]["detail"] == str(tmp_path / "cache")
 
 
 def test_no_runs_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

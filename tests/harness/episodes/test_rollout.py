@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stepcredit.envs.contract import Observation, StepResult
+from stepcredit.envs.contract import EnvError, Observation, StepResult
 from stepcredit.harness.engine.cached import TransformersEngine
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy
@@ -165,3 +165,13 @@ def test_the_environments_reward_and_numbers_are_the_trajectorys() -> None:
         for trajectory in group.trajectories:
             assert trajectory.reward == (0.25 if trajectory.success else 0.0)
             assert trajectory.metrics == {"commands": len(trajectory.steps)}
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf"), float("-inf")])
+def test_a_reward_that_is_no_finite_number_names_the_environment(reward: float) -> None:
+    class Unfinished(ToyEnv):
+        def step(self, action: str) -> StepResult:
+            return replace(super().step(action), reward=reward)
+
+    with pytest.raises(EnvError, match=rf"Unfinished gave task 'toy/\d' the reward {reward} at step \d"):
+        rollout(POLICY, TransformersEngine(POLICY.model), Unfinished, TASKS, SPEC, 0, 0)
