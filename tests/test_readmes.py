@@ -1,4 +1,4 @@
-"""What the READMEs print is true: links lead somewhere, and every command is run, or named here with the reason why not.
+"""What the READMEs print is true: links lead somewhere, every command is run, or named here with the reason why not.
 
 A README's commands are run in their order in one empty folder, as somebody would who follows it, in this process. `RUN`
 stands for a run's folder. What would take long is cut short by further options, which are given here too.
@@ -47,16 +47,17 @@ NOT_RUN = {
     "stepcredit train --recipe gigpo-alfworld --seed 0": GPU,
     "stepcredit fetch-questions nq --split test --out data/searchqa/nq/test.jsonl": HUB,
     "ALFWORLD_DATA=~/alfworld-data alfworld-download": "downloads gigabytes of games",
-    "ALFWORLD_DATA=~/alfworld-data stepcredit panel alfworld --suite real": "reads the games of that download",
-    "ALFWORLD_DATA=~/alfworld-data stepcredit evaluate RUN --suite real --per-subset 4": "plays the games of that download",
+    "ALFWORLD_DATA=~/alfworld-data stepcredit panel alfworld --suite real": "reads those games",
+    "ALFWORLD_DATA=~/alfworld-data stepcredit evaluate RUN --suite real --per-subset 4": "plays those games",
     "stepcredit warmstart --out my-policies/tiny": HALF_AN_HOUR,
     "stepcredit warmstart --benchmark searchqa --out my-policies/tiny-searchqa": HALF_AN_HOUR,
 }
+SERVE, SERVED = "tests/envs/searchqa/test_serve.py", "tests/envs/searchqa/test_server.py"
 RUN_ELSEWHERE = {
     "pip install ./late_credit && pytest late_credit": "tests/methods/test_new_method.py",
-    "stepcredit serve-retriever --engine bm25 --corpus corpus.jsonl.gz --port 8000": "tests/envs/searchqa/test_serve.py",
-    "curl -d '{\"queries\": [\"who wrote it\"], \"topk\": 3, \"return_scores\": true}' -H 'content-type: application/json' "
-    "localhost:8000/retrieve": "tests/envs/searchqa/test_server.py",
+    "stepcredit serve-retriever --engine bm25 --corpus corpus.jsonl.gz --port 8000": SERVE,
+    """curl -d '{"queries": ["who wrote it"], "topk": 3, "return_scores": true}' -H 'content-type: application/json' """
+    "localhost:8000/retrieve": SERVED,
     "stepcredit train --method late_credit --seed 0 --seed 1 --seed 2": "tests/methods/test_new_method.py",
 }
 # fmt: on
