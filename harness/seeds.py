@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,22 @@ def continuation_seed(
 ) -> int:
     """Seed of one sampling request of a fresh episode that goes on from the state before a trajectory's step."""
     return seed_for("continuation", run_seed, update, task_id, trajectory, step, sample, turn)
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What the draws of one update's episodes are named after."""
+
+    run_seed: int
+    update: int
+
+    def of_turn(self, task_id: str, trajectory: int, turn: int) -> int:
+        """Seed of a rollout's turn."""
+        return turn_seed(self.run_seed, self.update, task_id, trajectory, turn)
+
+    def of_branch(self, step: int, sample: int) -> Callable[[str, int, int], int]:
+        """Seeds of the turns of a fresh episode, from task id, trajectory and turn."""
+        return partial(continuation_seed, self.run_seed, self.update, step, sample)
 
 
 def uniforms(seeds: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -27,9 +27,8 @@ def require_valid(method: Method, group: Group, credits: Sequence[Credit]) -> No
     for trajectory, credit in zip(group.trajectories, credits, strict=True):
         if not isinstance(credit, Credit):
             raise MethodError(f"{_whose(method, trajectory, 'the credit')} is {_kind(credit)}; it must be a Credit")
-        _require_usable(method, trajectory, "advantage_T", credit.advantage_T)
-        if credit.distill_T is not None:
-            _require_usable(method, trajectory, "distill_T", credit.distill_T)
+        for name, credit_T in credit.streams():
+            _require_usable(method, trajectory, name, credit_T)
         for name, value in credit.diagnostics.items():
             if not math.isfinite(value):
                 raise MethodError(f"{_whose(method, trajectory, f'the diagnostic {name!r}')} is {value}")

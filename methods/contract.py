@@ -7,7 +7,7 @@ nothing of environments, training loops or files.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -172,6 +172,12 @@ class Credit:
     advantage_T: Tensor
     distill_T: Tensor | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+
+    def streams(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights that the method gave, one after the other: what each is called, and its [T] numbers."""
+        yield "advantage_T", self.advantage_T
+        if self.distill_T is not None:
+            yield "distill_T", self.distill_T
 
 
 class MethodConfig(Recorded):

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from stepcredit.envs.contract import Benchmark
-from stepcredit.harness.engine.cached import TransformersEngine
 from stepcredit.harness.engine.rescore import ModelRescorer
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.run.learner import Learner
 from stepcredit.harness.run.objective import update_policy
 from stepcredit.harness.run.schedule import tasks_of_update
-from stepcredit.harness.setup.parts import assemble
+from stepcredit.harness.seeds import Draws
+from stepcredit.harness.setup.parts import Parts, assemble
 from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RolloutSpec, RunSpec
 from stepcredit.methods.contract import Credit, Group, Method, Rescorer, ScoreRequest, Trajectory, Weights
@@ -43,7 +44,7 @@ def measure_rescoring(policy: Policy, benchmark: Benchmark) -> dict[str, float]:
         time at 40 steps over that at 20; the largest difference of a log-probability.
     """
     tasks = benchmark.panel("train").tasks[:30]
-    groups = rollout(policy, TransformersEngine(policy.model), benchmark.make, tasks, _LONG, 0, 0)
+    groups = rollout(Player.of(policy, benchmark), tasks, _LONG, Draws(0, update=0))
     lessons = list(_long_lessons(groups))
     rescorer = ModelRescorer(policy, None, 8192)
     ours, growth, theirs, difference = [], [], [], 0.0
@@ -75,7 +76,7 @@ def measure_updates(updates: int = 3) -> dict[str, float]:
     seconds = {name: _update_seconds(_spec(name), updates) for name in ("grpo", "stepopsd")}
     grpo = seconds["grpo"]
     parts = assemble(_spec("grpo"), "cpu")
-    groups = _drawn(Learner.of(_spec("grpo"), parts), parts.benchmark, _spec("grpo"), 0)
+    groups = _drawn(Learner.of(_spec("grpo"), parts), parts, _spec("grpo"), 0)
     known = _Known(groups)
     shares = {
         f"credit_share_{name}": _median_time(partial(_credits, method, groups, known)) / grpo
@@ -148,9 +149,9 @@ def _spec(method: str) -> RunSpec:
     return build_spec(model="tiny", benchmark="alfworld", suite=None, method=method, seed=0)
 
 
-def _drawn(learner: Learner, benchmark: Benchmark, spec: RunSpec, update: int) -> list[Group]:
-    tasks = tasks_of_update(benchmark.panel(spec.train_split), spec.rollout.tasks, spec.seed, update)
-    return rollout(learner.policy, learner.engine, benchmark.make, tasks, spec.rollout, spec.seed, update)
+def _drawn(learner: Learner, parts: Parts, spec: RunSpec, update: int) -> list[Group]:
+    tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
+    return rollout(learner.player, tasks, spec.rollout, Draws(spec.seed, update))
 
 
 def _update_seconds(spec: RunSpec, updates: int) -> float:
@@ -160,7 +161,7 @@ def _update_seconds(spec: RunSpec, updates: int) -> float:
     seconds = []
     for update in range(updates + 1):
         start = perf_counter()
-        groups = _drawn(learner, parts.benchmark, spec, update)
+        groups = _drawn(learner, parts, spec, update)
         learner.refresh_stale(update)
         credits = [parts.method.credit(group, learner.rescorer, update) for group in groups]
         update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)

@@ -18,12 +18,13 @@ from stepcredit.envs.contract import Benchmark
 from stepcredit.envs.panel import Task
 from stepcredit.harness.bench.credit import measure_rescoring, measure_updates
 from stepcredit.harness.determinism import switch_on
-from stepcredit.harness.engine.cached import TransformersEngine
+from stepcredit.harness.engine.choice import engine_of
 from stepcredit.harness.engine.contract import Engine, Sample, draw
 from stepcredit.harness.engine.turns import TurnTracker
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy, load_policy
-from stepcredit.harness.seeds import uniforms
+from stepcredit.harness.seeds import Draws, uniforms
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import Group, Trajectory
 
@@ -33,6 +34,11 @@ class GenerateEngine:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
+
+    @property
+    def exact(self) -> bool:
+        """It is the model itself."""
+        return True
 
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> GenerateSession:
         """Start one sequence a prompt."""
@@ -159,10 +165,10 @@ def _side_by_side(
 
     def timed(engine: Engine) -> tuple[list[Group], float]:
         start = perf_counter()
-        groups = rollout(policy, engine, benchmark.make, tasks, spec, 0, 0)
+        groups = rollout(Player(policy, engine, benchmark), tasks, spec, Draws(0, update=0))
         return groups, perf_counter() - start
 
-    ours, theirs = timed(TransformersEngine(policy.model)), timed(GenerateEngine(policy.model))
+    ours, theirs = timed(engine_of(policy)), timed(GenerateEngine(policy.model))
     return (ours[0], theirs[0]), (ours[1], theirs[1])
 
 

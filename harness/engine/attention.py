@@ -21,15 +21,15 @@ from transformers import AttentionInterface, PreTrainedModel
 from stepcredit.harness.engine.cache import Heads, RowCache
 
 _NAME = "stepcredit_packed"
-_CPU_BLOCK_ROWS = 16  # small blocks waste less on rows that are short or have no new token; a GPU wants one block
+_CPU_TILE_ROWS = 16  # small tiles waste less on rows that are short or have no new token; a GPU wants one tile
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Tile:
     """Neighbouring rows that are attended together, padded to R x N queries and L keys.
 
     Attributes:
-        tokens: the block's packed tokens.
+        tokens: the tile's packed tokens.
         rows: its rows in the cache.
         shape: (R, N).
         keys: L.
@@ -46,7 +46,7 @@ class Block:
     mask: Tensor | None
 
     def spread(self, packed_THD: Tensor) -> Tensor:
-        """[t, H, D] of the block's tokens to [R, N, H, D], zeros where there is no token."""
+        """[t, H, D] of the tile's tokens to [R, N, H, D], zeros where there is no token."""
         rows, queries = self.shape
         if self.grid_T is None:
             return packed_THD.reshape(rows, queries, *packed_THD.shape[1:])
@@ -65,13 +65,13 @@ class PackedBatch:
 
     Attributes:
         positions_T: [T] position of each token in its row.
-        blocks: the rows, in the order of their tokens.
+        tiles: the rows, in the order of their tokens.
         cache: where the rows' past lies and their new keys and values go; None for rows that have neither.
         place_T: see `RowCache.write`; None without a cache.
     """
 
     positions_T: Tensor
-    blocks: tuple[Block, ...]
+    tiles: tuple[Tile, ...]
     cache: RowCache | None = None
     place_T: Tensor | None = None
 
@@ -82,11 +82,11 @@ class Readers:
 
     Attributes:
         keep_K: [K] their places among the packed tokens.
-        blocks: the attention of these tokens alone, in a pass with a cache; None leaves nothing out.
+        tiles: the attention of these tokens alone, in a pass with a cache; None leaves nothing out.
     """
 
     keep_K: Tensor
-    blocks: tuple[Block, ...] | None = None
+    tiles: tuple[Tile, ...] | None = None
 
 
 def fresh_batch(counts: Sequence[int], device: torch.device, cache: RowCache | None = None) -> PackedBatch:
@@ -95,9 +95,9 @@ def fresh_batch(counts: Sequence[int], device: torch.device, cache: RowCache | N
     row, positions = np.repeat(np.arange(len(sizes)), sizes), _offsets(sizes)
     queries = int(sizes.max())
     grid = _grid(row, positions, len(sizes), queries, device)
-    block = Block(slice(0, len(positions)), slice(0, len(sizes)), (len(sizes), queries), queries, grid, None)
+    tile = Tile(slice(0, len(positions)), slice(0, len(sizes)), (len(sizes), queries), queries, grid, None)
     place_T = None if cache is None else cache.places(row, positions)
-    return PackedBatch(torch.from_numpy(positions).to(device), (block,), cache, place_T)
+    return PackedBatch(torch.from_numpy(positions).to(device), (tile,), cache, place_T)
 
 
 def cached_batch(
@@ -114,18 +114,18 @@ def cached_batch(
     """
     positions = np.repeat(starts, counts) + _offsets(counts)
     place_T = cache.places(np.repeat(rows, counts), positions)
-    blocks = cached_blocks(cache, heads, rows, starts, counts)
-    return PackedBatch(torch.from_numpy(positions).to(place_T.device), blocks, cache, place_T)
+    tiles = cached_tiles(cache, heads, rows, starts, counts)
+    return PackedBatch(torch.from_numpy(positions).to(place_T.device), tiles, cache, place_T)
 
 
-def cached_blocks(
+def cached_tiles(
     cache: RowCache, heads: Heads, rows: NDArray[np.int64], starts: NDArray[np.int64], counts: NDArray[np.int64]
-) -> tuple[Block, ...]:
+) -> tuple[Tile, ...]:
     """Attention of `counts` tokens from position `starts` on in each row; arguments as of `cached_batch`."""
     device = cache.keys[0].device
-    span = _CPU_BLOCK_ROWS if device.type == "cpu" else cache.keys[0].shape[0]
+    span = _CPU_TILE_ROWS if device.type == "cpu" else cache.keys[0].shape[0]
     token_row, offsets = np.repeat(rows, counts), _offsets(counts)
-    blocks, first = [], 0
+    tiles, first = [], 0
     ends = np.cumsum(counts)
     for members in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows // span)) + 1):
         low, high, last = int(rows[members[0]]), int(rows[members[-1]]) + 1, int(ends[members[-1]])
@@ -136,9 +136,9 @@ def cached_blocks(
         from_row = np.zeros(shape[0], dtype=np.int64)
         from_row[rows[members] - low] = starts[members]
         mask = _mask(from_row, shape[1], keys, heads, cache.keys[0])
-        blocks.append(Block(tokens, slice(low, high), shape, keys, grid, mask))
+        tiles.append(Tile(tokens, slice(low, high), shape, keys, grid, mask))
         first = last
-    return tuple(blocks)
+    return tuple(tiles)
 
 
 def packed_logits(model: PreTrainedModel, batch: PackedBatch, token_ids_T: Tensor, readers: Readers) -> Tensor:
@@ -161,7 +161,7 @@ def _last_mlp_of(model: PreTrainedModel, readers: Readers, tokens: int) -> Itera
     """Meanwhile the last layer's `mlp` computes the readers alone, if the pass leaves anything out."""
     layers = getattr(model.get_decoder(), "layers", None)
     mlp = getattr(layers[-1], "mlp", None) if layers else None
-    if readers.blocks is None or mlp is None:
+    if readers.tiles is None or mlp is None:
         yield
         return
 
@@ -204,78 +204,78 @@ def _attention(
     """The function transformers calls in every layer, with query [1, H, T, D] and key, value [1, kv heads, T, D]."""
     query_THD, key_THD, value_THD = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     if packed.cache is None or packed.place_T is None:
-        return _attend(packed.blocks, query_THD, key_THD, value_THD, None, scaling)[None], None
+        return _attend(packed.tiles, query_THD, key_THD, value_THD, None, scaling)[None], None
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     past = packed.cache.write(layer, packed.place_T, key_THD, value_THD)
-    if readers.blocks is None or layer < len(packed.cache.keys) - 1:
-        return _attend(packed.blocks, query_THD, key_THD, value_THD, past, scaling)[None], None
+    if readers.tiles is None or layer < len(packed.cache.keys) - 1:
+        return _attend(packed.tiles, query_THD, key_THD, value_THD, past, scaling)[None], None
     attended_THD = torch.zeros_like(query_THD)
-    if readers.blocks:
+    if readers.tiles:
         query_KHD = query_THD.index_select(0, readers.keep_K)
-        read_KHD = _attend(readers.blocks, query_KHD, key_THD, value_THD, past, scaling)
+        read_KHD = _attend(readers.tiles, query_KHD, key_THD, value_THD, past, scaling)
         attended_THD.index_copy_(0, readers.keep_K, read_KHD)
     return attended_THD[None], None
 
 
 def _attend(
-    blocks: Sequence[Block],
+    tiles: Sequence[Tile],
     query_THD: Tensor,
     key_THD: Tensor,
     value_THD: Tensor,
     past: tuple[Tensor, Tensor] | None,
     scaling: float,
 ) -> Tensor:
-    """[T, H, D] of all blocks' queries, over what the cache holds or, in blocks without a past, their own tokens."""
+    """[T, H, D] of all tiles' queries, over what the cache holds or, in tiles without a past, their own tokens."""
     parts = []
-    for block in blocks:
-        own_THD = query_THD[block.tokens]
-        if past is None or block.mask is None:
-            parts.append(_attend_fresh(block, own_THD, key_THD[block.tokens], value_THD[block.tokens], scaling))
+    for tile in tiles:
+        own_THD = query_THD[tile.tokens]
+        if past is None or tile.mask is None:
+            parts.append(_attend_fresh(tile, own_THD, key_THD[tile.tokens], value_THD[tile.tokens], scaling))
         else:
-            attend = _attend_single if block.shape[1] == 1 else _attend_many
-            parts.append(attend(block, own_THD, past[0][block.rows], past[1][block.rows], scaling))
+            attend = _attend_single if tile.shape[1] == 1 else _attend_many
+            parts.append(attend(tile, own_THD, past[0][tile.rows], past[1][tile.rows], scaling))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 AttentionInterface.register(_NAME, _attention)
 
 
-def _attend_fresh(block: Block, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+def _attend_fresh(tile: Tile, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
     """Causal attention of rows without a past; differentiable."""
     group = query.shape[1] // key.shape[1]
-    grids = [block.spread(tensor).transpose(1, 2) for tensor in (query, key, value)]
+    grids = [tile.spread(tensor).transpose(1, 2) for tensor in (query, key, value)]
     queries, keys, values = grids[0], *(grid.repeat_interleave(group, dim=1) for grid in grids[1:])
     attended = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling)
-    return block.collect(attended.transpose(1, 2))
+    return tile.collect(attended.transpose(1, 2))
 
 
-def _attend_single(block: Block, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+def _attend_single(tile: Tile, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
     """One new token a row; a group of query heads is one small matrix against its shared keys."""
     rows, kv = keys.shape[:2]
-    folded = block.spread(query).view(rows * kv, query.shape[1] // kv, query.shape[2])
-    key, value = (tensor.flatten(0, 1)[:, : block.keys] for tensor in (keys, values))
-    assert block.mask is not None
-    scores = torch.baddbmm(block.mask, folded, key.transpose(1, 2), alpha=scaling)
+    folded = tile.spread(query).view(rows * kv, query.shape[1] // kv, query.shape[2])
+    key, value = (tensor.flatten(0, 1)[:, : tile.keys] for tensor in (keys, values))
+    assert tile.mask is not None
+    scores = torch.baddbmm(tile.mask, folded, key.transpose(1, 2), alpha=scaling)
     attended = torch.bmm(
         scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype), value
     )
-    return block.collect(attended.view(rows, 1, *query.shape[1:]))
+    return tile.collect(attended.view(rows, 1, *query.shape[1:]))
 
 
-def _attend_many(block: Block, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+def _attend_many(tile: Tile, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
     """Several new tokens a row; the query heads of a group are folded into the queries of their shared keys."""
-    (rows, queries), (kv, size) = block.shape, (keys.shape[1], query.shape[2])
+    (rows, queries), (kv, size) = tile.shape, (keys.shape[1], query.shape[2])
     group = query.shape[1] // kv
-    grid = block.spread(query).view(rows, queries, kv, group, size)
+    grid = tile.spread(query).view(rows, queries, kv, group, size)
     attended = functional.scaled_dot_product_attention(
         grid.permute(0, 2, 3, 1, 4).reshape(rows, kv, group * queries, size),
-        keys[:, :, : block.keys],
-        values[:, :, : block.keys],
-        attn_mask=block.mask,
+        keys[:, :, : tile.keys],
+        values[:, :, : tile.keys],
+        attn_mask=tile.mask,
         scale=scaling,
     )
     unfolded = attended.view(rows, kv, group, queries, size).permute(0, 3, 1, 2, 4)
-    return block.collect(unfolded.reshape(rows, queries, kv * group, size))
+    return tile.collect(unfolded.reshape(rows, queries, kv * group, size))
 
 
 def _mask(start_R: NDArray[np.int64], queries: int, keys: int, heads: Heads, like: Tensor) -> Tensor:

@@ -36,6 +36,11 @@ class TransformersEngine:
         ends = getattr(model.generation_config, "eos_token_id", None)
         self._ends = frozenset([ends] if isinstance(ends, int) else ends or [])
 
+    @property
+    def exact(self) -> bool:
+        """It runs the trainer's own model."""
+        return True
+
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> CachedSession:
         """Start one sequence a prompt; equal prompts are computed once."""
         return CachedSession(self._model, self._heads, self._ends, prompts)

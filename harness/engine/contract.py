@@ -60,7 +60,19 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """Samples from a policy whose weights may change between sessions, never during one."""
+    """Samples from a policy whose weights may change between sessions, never during one.
+
+    Every engine draws as `Session.generate` promises. What they differ in is `exact`.
+    """
+
+    @property
+    def exact(self) -> bool:
+        """Whether a draw's log-probability is, but for rounding, what a forward pass of the trainer's model gives.
+
+        An engine with weights or arithmetic of its own is not, and its log-probabilities are never taken as the
+        policy's: they are computed again.
+        """
+        ...
 
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> Session:
         """Start one sequence a prompt."""

@@ -8,8 +8,8 @@ again. Windowed prompts share no prefix and are read one by one. The last layer 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 import numpy as np
@@ -18,45 +18,53 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stepcredit.harness.engine.attention import Readers, cached_batch, cached_blocks, packed_logits
+from stepcredit.harness.engine.attention import Readers, cached_batch, cached_tiles, packed_logits
 from stepcredit.harness.engine.cache import Heads, RowCache
-from stepcredit.harness.engine.sequences import TokenSequence, micro_batches, response_logits, runs_of, token_logprobs
+from stepcredit.harness.engine.contract import Engine
+from stepcredit.harness.engine.sequences import (
+    TokenSequence,
+    micro_batches,
+    response_logits,
+    stretches_of,
+    token_logprobs,
+)
 from stepcredit.harness.model.policy import Policy
-from stepcredit.methods.contract import MethodError, ScoreRequest, Step, Weights
+from stepcredit.methods.contract import MethodError, ScoreRequest, Step, Trajectory, Weights
 
 
 class Drawn(Enum):
     """Which weights drew the trajectories that are scored.
 
-    By the live ones, with an engine that computes what a forward pass computes: then their log-probabilities as they
-    were recorded are the live policy's in those contexts, but for rounding, and no pass is made to find them again.
+    By the live ones, with an engine that is exact: then their log-probabilities as they were recorded are the live
+    policy's in those contexts, but for rounding, and no pass is made to find them again.
     """
 
     BY_LIVE_WEIGHTS = auto()
     ELSEWHERE = auto()
 
+    @classmethod
+    def now_by(cls, engine: Engine) -> Drawn:
+        """Of trajectories that the engine has drawn since the weights last changed."""
+        return cls.BY_LIVE_WEIGHTS if engine.exact else cls.ELSEWHERE
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """Where the scores of a run's steps belong: in a request's list, one entry a step, from `first` on."""
 
-    scores: list[Tensor]
-    first: int
+_Key = tuple[int, int]
+"""Whose score it is: the request's place and the step's."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A run of steps that some weights read once: as it was, and from there on with hindsight in each step's context.
+    """A stretch of steps that some weights read once: as it was, and from there on with hindsight in each context.
 
     Attributes:
-        steps: the run.
-        plain: who wants the scores as it was.
-        hinted: who wants them with which block's tokens.
+        steps: the stretch.
+        plain: keys of its first step, for those who want the scores as it was.
+        hinted: the same for those who want them with hindsight, and the block's tokens.
     """
 
     steps: Sequence[Step]
-    plain: list[_Answer] = field(default_factory=list)
-    hinted: list[tuple[_Answer, NDArray[np.int64]]] = field(default_factory=list)
+    plain: tuple[_Key, ...] = ()
+    hinted: tuple[tuple[_Key, NDArray[np.int64]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +74,11 @@ class _Branch:
     The last `response` of the tokens are the response itself, whose final token predicts nothing.
     """
 
+    key: _Key
     row: int
     start: int
     tokens: NDArray[np.int64]
     response: int
-    scores: list[Tensor]
-    place: int
 
 
 class ModelRescorer:
@@ -81,9 +88,6 @@ class ModelRescorer:
     alike, so that a gap without hindsight and staleness is zero. A hindsight block goes right before the generation
     suffix of every step's prompt. One that would push a step beyond the model's positions loses its end, by the same
     number of tokens in every step.
-
-    Attributes:
-        cut_tokens: hindsight tokens that were cut off so far, counted once a request.
 
     Args:
         policy: the live policy.
@@ -107,7 +111,7 @@ class ModelRescorer:
         self._policy = policy
         self._models = {Weights.LIVE: policy.model, Weights.STALE: stale, Weights.CHECKPOINT: checkpoint}
         self._budget, self._temperature, self._drawn = token_budget, temperature, drawn
-        self.cut_tokens = 0
+        self._cut_tokens = 0
 
     @torch.no_grad()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
@@ -116,47 +120,51 @@ class ModelRescorer:
         Raises:
             MethodError: stale weights or a checkpoint's are asked for and there are none.
         """
-        answers = [self._recorded(request) for request in requests]
-        for weights, readings in self._readings(requests, answers).items():
+        scores: dict[_Key, Tensor] = {}
+        for weights in dict.fromkeys(request.weights for request in requests):
+            readings = self._readings(weights, requests)
             lengths = [len(self._sequence(reading).ids) for reading in readings]
             for batch in micro_batches(lengths, self._budget):
-                self._read(self._model(weights), [readings[index] for index in batch])
-        return [torch.cat(own) if own else torch.zeros(0) for own in answers]
+                scores |= self._read(self._model(weights), [readings[index] for index in batch])
+        return [self._answer(place, request, scores) for place, request in enumerate(requests)]
+
+    def take_cut_tokens(self) -> int:
+        """Hindsight tokens that were cut off since this was last asked, counted once a request."""
+        count, self._cut_tokens = self._cut_tokens, 0
+        return count
 
     def _is_recorded(self, request: ScoreRequest) -> bool:
         as_it_was = request.hindsight is None and request.weights is Weights.LIVE
         return as_it_was and self._drawn is Drawn.BY_LIVE_WEIGHTS
 
-    def _recorded(self, request: ScoreRequest) -> list[Tensor]:
-        """One tensor a step, empty where it is still to be computed."""
-        known = self._is_recorded(request)
-        return [torch.from_numpy(step.logprobs) if known else torch.zeros(0) for step in request.trajectory.steps]
+    def _answer(self, place: int, request: ScoreRequest, scores: Mapping[_Key, Tensor]) -> Tensor:
+        """[T] a request's scores in one."""
+        steps = [(k, step) for k, step in enumerate(request.trajectory.steps) if len(step.response_ids)]
+        if not steps:
+            return torch.zeros(0)
+        if self._is_recorded(request):
+            return torch.cat([torch.from_numpy(step.logprobs) for _, step in steps])
+        return torch.cat([scores[place, k] for k, _ in steps])
 
-    def _readings(
-        self, requests: Sequence[ScoreRequest], answers: Sequence[list[Tensor]]
-    ) -> dict[Weights, list[_Reading]]:
-        """What each set of weights has to read; the requests for one trajectory share its reading."""
-        found: dict[tuple[Weights, int, int], _Reading] = {}
-        alone: dict[Weights, list[_Reading]] = {request.weights: [] for request in requests}
-        for request, scores in zip(requests, answers, strict=True):
-            if self._is_recorded(request):
+    def _readings(self, weights: Weights, requests: Sequence[ScoreRequest]) -> list[_Reading]:
+        """What those weights have to read; the requests for one trajectory share its reading."""
+        alone: list[_Reading] = []
+        shared: dict[_Key, _Reading] = {}
+        for place, request in enumerate(requests):
+            if request.weights is not weights or self._is_recorded(request):
                 continue
-            runs, first = runs_of(request.trajectory), 0
-            block = None if request.hindsight is None else self._block(request, runs)
-            for steps in runs:
-                answer = _Answer(scores, first)
-                shared = found.setdefault((request.weights, id(request.trajectory), first), _Reading(steps))
-                first += len(steps)
+            owner, stretches, first = _first_about(request.trajectory, requests), stretches_of(request.trajectory), 0
+            block = None if request.hindsight is None else self._block(request, stretches)
+            for steps in stretches:
+                reading, key = shared.get((owner, first), _Reading(steps)), (place, first)
                 if block is None:
-                    shared.plain.append(answer)
+                    shared[owner, first] = replace(reading, plain=(*reading.plain, key))
                 elif len(steps) > 1:
-                    shared.hinted.append((answer, block))
+                    shared[owner, first] = replace(reading, hinted=(*reading.hinted, (key, block)))
                 else:
-                    alone[request.weights].append(_Reading([self._with_block(steps[0], block)], [answer]))
-        for (weights, _, _), reading in found.items():
-            if reading.plain or reading.hinted:
-                alone[weights].append(reading)
-        return alone
+                    alone.append(_Reading([self._with_block(steps[0], block)], (key,)))
+                first += len(steps)
+        return [*alone, *shared.values()]
 
     def _model(self, weights: Weights) -> PreTrainedModel:
         model = self._models[weights]
@@ -167,12 +175,12 @@ class ModelRescorer:
             )
         return model
 
-    def _block(self, request: ScoreRequest, runs: Sequence[Sequence[Step]]) -> NDArray[np.int64]:
+    def _block(self, request: ScoreRequest, stretches: Sequence[Sequence[Step]]) -> NDArray[np.int64]:
         """The hindsight's tokens, without the end that would push a step beyond the model's positions."""
         model, tokens = self._model(request.weights), self._policy.transcript.hindsight(request.hindsight or "")
-        longest = max((len(steps[-1].prompt_ids) + len(steps[-1].response_ids) for steps in runs), default=0)
+        longest = max((len(steps[-1].prompt_ids) + len(steps[-1].response_ids) for steps in stretches), default=0)
         room = max(model.config.max_position_embeddings - longest, 0)
-        self.cut_tokens += max(len(tokens) - room, 0)
+        self._cut_tokens += max(len(tokens) - room, 0)
         return np.array(tokens[:room], dtype=np.int64)
 
     def _with_block(self, step: Step, block: NDArray[np.int64]) -> Step:
@@ -180,14 +188,14 @@ class ModelRescorer:
         return replace(step, prompt_ids=np.concatenate([step.prompt_ids[:-suffix], block, step.prompt_ids[-suffix:]]))
 
     def _sequence(self, reading: _Reading) -> TokenSequence:
-        """The whole run; or, where only branches are asked for, no more than they start from, and no response."""
+        """The whole stretch; or, where only branches are asked for, no more than they start from, and no response."""
         if reading.plain:
             return TokenSequence.of(reading.steps)
         trunk = reading.steps[-1].prompt_ids[: -len(self._policy.transcript.generation_suffix)]
         return TokenSequence(trunk, np.empty(0, dtype=np.int64))
 
-    def _read(self, model: PreTrainedModel, readings: Sequence[_Reading]) -> None:
-        """Every run in one pass, then their branches."""
+    def _read(self, model: PreTrainedModel, readings: Sequence[_Reading]) -> dict[_Key, Tensor]:
+        """Every stretch in one pass, then their branches."""
         sequences = [self._sequence(reading) for reading in readings]
         branches = [branch for row, reading in enumerate(readings) for branch in self._branches(row, reading)]
         cache = None
@@ -195,21 +203,24 @@ class ModelRescorer:
             longest = max(len(sequence.ids) for sequence in sequences)
             cache = RowCache(Heads.of(model), len(readings), longest, dtype=model.dtype, device=model.device)
         logits_KV, token_K = response_logits(model, sequences, cache)
-        _answer(readings, token_logprobs(logits_KV, token_K, self._temperature).cpu())
+        scores = _by_step(readings, token_logprobs(logits_KV, token_K, self._temperature).cpu())
         for batch in micro_batches([branch.start + len(branch.tokens) for branch in branches], self._budget):
             assert cache is not None
-            self._score_branches(model, cache, [branches[index] for index in batch])
+            scores |= self._score_branches(model, cache, [branches[index] for index in batch])
+        return scores
 
     def _branches(self, row: int, reading: _Reading) -> Iterator[_Branch]:
         suffix = self._policy.transcript.generation_suffix
-        for answer, block in reading.hinted:
+        for (place, first), block in reading.hinted:
             opening = np.array([*block, *suffix], dtype=np.int64)
-            for k, step in enumerate(reading.steps):
+            for k, step in enumerate(reading.steps, start=first):
                 if response := len(step.response_ids):
                     start, tokens = len(step.prompt_ids) - len(suffix), np.concatenate([opening, step.response_ids])
-                    yield _Branch(row, start, tokens, response, answer.scores, answer.first + k)
+                    yield _Branch((place, k), row, start, tokens, response)
 
-    def _score_branches(self, model: PreTrainedModel, trunks: RowCache, branches: Sequence[_Branch]) -> None:
+    def _score_branches(
+        self, model: PreTrainedModel, trunks: RowCache, branches: Sequence[_Branch]
+    ) -> dict[_Key, Tensor]:
         starts = np.array([branch.start for branch in branches])
         counts = np.array([len(branch.tokens) for branch in branches])
         responses = np.array([branch.response for branch in branches])
@@ -218,18 +229,27 @@ class ModelRescorer:
         target = np.concatenate([np.arange(end - count, end) for end, count in zip(ends, responses, strict=True)])
         ids = torch.from_numpy(np.concatenate([branch.tokens for branch in branches])).to(model.device)
         target_K = torch.from_numpy(target).to(model.device)
-        read = cached_blocks(cache, heads, rows, starts + counts - responses - 1, responses)
+        # From the position that predicts a response's first token to the one that predicts its last.
+        read = cached_tiles(cache, heads, rows, starts + counts - responses - 1, responses)
         batch = cached_batch(cache, heads, rows, starts, counts)
         logits_KV = packed_logits(model, batch, ids, Readers(target_K - 1, read))
         score_K = token_logprobs(logits_KV, ids[target_K], self._temperature).cpu()
-        for branch, score_T in zip(branches, score_K.split(responses.tolist()), strict=True):
-            branch.scores[branch.place] = score_T
+        return {
+            branch.key: score_T for branch, score_T in zip(branches, score_K.split(responses.tolist()), strict=True)
+        }
 
 
-def _answer(readings: Sequence[_Reading], score_K: Tensor) -> None:
-    """Hand out the scores of the runs as they were."""
+def _by_step(readings: Sequence[_Reading], score_K: Tensor) -> dict[_Key, Tensor]:
+    """The scores of the stretches as they were, for all who want them."""
     wanted = [(reading.plain, k, step) for reading in readings if reading.plain for k, step in enumerate(reading.steps)]
     scores = score_K.split([len(step.response_ids) for _, _, step in wanted])
-    for (plain, k, _), score_T in zip(wanted, scores, strict=True):
-        for answer in plain:
-            answer.scores[answer.first + k] = score_T
+    return {
+        (place, first + k): score_T
+        for (keys, k, _), score_T in zip(wanted, scores, strict=True)
+        for place, first in keys
+    }
+
+
+def _first_about(trajectory: Trajectory, requests: Sequence[ScoreRequest]) -> int:
+    """The place of the first request about the trajectory, which stands for all of them."""
+    return next(place for place, request in enumerate(requests) if request.trajectory is trajectory)

@@ -31,16 +31,16 @@ class TokenSequence:
 
     @classmethod
     def of(cls, steps: Sequence[Step]) -> TokenSequence:
-        """Of at least one step; every step's prompt is a prefix of the last one's, see `runs_of`."""
+        """Of at least one step; every step's prompt is a prefix of the last one's, see `stretches_of`."""
         last = steps[-1]
         spans = [np.arange(len(step.prompt_ids), len(step.prompt_ids) + len(step.response_ids)) for step in steps]
         return cls(np.concatenate([last.prompt_ids, last.response_ids]), np.concatenate(spans))
 
 
-def runs_of(trajectory: Trajectory) -> list[tuple[Step, ...]]:
+def stretches_of(trajectory: Trajectory) -> list[tuple[Step, ...]]:
     """The trajectory cut wherever a prompt does not continue the last one with its response.
 
-    A running transcript is one run; with windowed prompts each turn, but for the first few, is a run of its own.
+    A running transcript is one stretch; with windowed prompts each turn, but for the first few, is one of its own.
     """
     steps = trajectory.steps
     cuts = [k for k in range(1, len(steps)) if not _continues(steps[k - 1], steps[k])]
@@ -69,7 +69,7 @@ def response_logits(
     place = np.concatenate([start + sequence.response_T for start, sequence in zip(starts, sequences, strict=True)])
     ids = torch.from_numpy(np.concatenate([sequence.ids for sequence in sequences])).to(model.device)
     target_K = torch.from_numpy(place).to(model.device)
-    readers = Readers(target_K - 1, blocks=None if len(place) else ())
+    readers = Readers(target_K - 1, tiles=None if len(place) else ())
     return packed_logits(model, fresh_batch(lengths, model.device, cache), ids, readers), ids[target_K]
 
 

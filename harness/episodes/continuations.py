@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 
 import numpy as np
 
-from stepcredit.envs.contract import Benchmark
 from stepcredit.envs.panel import Task
-from stepcredit.harness.engine.contract import Engine
-from stepcredit.harness.episodes.episode import Episode, SeedOf, open_episodes
+from stepcredit.harness.episodes.episode import Episode, open_episodes
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.reward import penalised_reward
-from stepcredit.harness.episodes.rollout import play
+from stepcredit.harness.episodes.rollout import AT_A_TIME, play
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.model.policy import Policy
-from stepcredit.harness.seeds import continuation_seed, turn_seed
+from stepcredit.harness.seeds import Draws
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import Group, Trajectory
-
-_AT_A_TIME = 512
 
 _Place = tuple[int, int, int]
 """Group, trajectory and step."""
@@ -37,19 +32,12 @@ class Continuations:
     """
 
     count: int
-    run_seed: int
-    update: int
+    draws: Draws
     invalid_penalty: float = 0.0
 
 
 def with_continuations(
-    policy: Policy,
-    engine: Engine,
-    benchmark: Benchmark,
-    tasks: Sequence[Task],
-    groups: Sequence[Group],
-    spec: RolloutSpec,
-    wanted: Continuations,
+    player: Player, tasks: Sequence[Task], groups: Sequence[Group], spec: RolloutSpec, wanted: Continuations
 ) -> list[Group]:
     """The groups with `Trajectory.continuations`: returns of fresh episodes from the state before each step.
 
@@ -63,9 +51,9 @@ def with_continuations(
     """
     returns: dict[_Place, tuple[float, ...]] = {}
     penalties = [wanted.invalid_penalty * any(t.success for t in group.trajectories) for group in groups]
-    branches = _branches(policy, benchmark, tasks, groups, spec, wanted)
-    for part in _parts(branches, max(1, _AT_A_TIME // wanted.count)):
-        play(policy, engine, [episode for _, episodes in part for episode in episodes], spec, benchmark.prefetch)
+    branches = _branches(player, tasks, groups, spec, wanted)
+    for part in _parts(branches, max(1, AT_A_TIME // wanted.count)):
+        play(player, [episode for _, episodes in part for episode in episodes], spec)
         for place, episodes in part:
             returns[place] = tuple(penalised_reward(episode.finished(), penalties[place[0]]) for episode in episodes)
     return [
@@ -81,33 +69,23 @@ def with_continuations(
 
 
 def _branches(
-    policy: Policy,
-    benchmark: Benchmark,
-    tasks: Sequence[Task],
-    groups: Sequence[Group],
-    spec: RolloutSpec,
-    wanted: Continuations,
+    player: Player, tasks: Sequence[Task], groups: Sequence[Group], spec: RolloutSpec, wanted: Continuations
 ) -> Iterator[tuple[_Place, list[Episode]]]:
     """Episodes that are about to take the turn of each step, those of a shared first state once."""
     for g, (task, group) in enumerate(zip(tasks, groups, strict=True)):
-        seed_of = partial(turn_seed, wanted.run_seed, wanted.update)
-        bases = open_episodes(task, benchmark.make, policy.transcript, spec, seed_of)
+        bases = open_episodes(task, player.benchmark.make, player.policy.transcript, spec, wanted.draws.of_turn)
         for i, trajectory in enumerate(group.trajectories):
             base = bases[i]
             for k, step in enumerate(trajectory.steps):
                 if not np.array_equal(base.prompt, step.prompt_ids):
                     raise _changed(trajectory, f"before step {k} it shows something else than it did")
                 if k or not i:
-                    yield (g, i, k), [base.branch(_seeds(wanted, k, sample)) for sample in range(wanted.count)]
+                    yield (g, i, k), [base.branch(wanted.draws.of_branch(k, n)) for n in range(wanted.count)]
                 answer = base.replay(step)
                 if answer != step.observation:
                     raise _changed(trajectory, f"step {k} is answered with {answer!r}, not with {step.observation!r}")
             if base.stop is not trajectory.stop:
                 raise _changed(trajectory, f"it ends with {base.stop}, not with {trajectory.stop}")
-
-
-def _seeds(wanted: Continuations, step: int, sample: int) -> SeedOf:
-    return partial(continuation_seed, wanted.run_seed, wanted.update, step, sample)
 
 
 def _changed(trajectory: Trajectory, how: str) -> UserError:

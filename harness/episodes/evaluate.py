@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from stepcredit.envs.contract import Benchmark
 from stepcredit.envs.panel import Panel
-from stepcredit.harness.engine.contract import Engine
-from stepcredit.harness.episodes.rollout import rollout
-from stepcredit.harness.model.policy import Policy
-from stepcredit.harness.seeds import seed_for
+from stepcredit.harness.episodes.player import Player
+from stepcredit.harness.episodes.rollout import AT_A_TIME, rollout
+from stepcredit.harness.seeds import Draws, seed_for
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import Group
 
-_AT_A_TIME = 512
-
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class EvalProtocol:
     """How a policy is evaluated."""
 
     panel: Panel
@@ -27,11 +23,9 @@ class Protocol:
 
 
 def evaluate(
-    policy: Policy,
-    engine: Engine,
-    benchmark: Benchmark,
+    player: Player,
     limits: RolloutSpec,
-    protocol: Protocol,
+    protocol: EvalProtocol,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Group]:
     """One trajectory a task, some hundreds at a time so that memory does not grow with the panel.
@@ -41,11 +35,11 @@ def evaluate(
     how many episodes are done.
     """
     spec = limits.model_copy(update={"group": 1, "temperature": protocol.temperature})
-    run_seed = seed_for("evaluation", protocol.seed)
+    draws = Draws(seed_for("evaluation", protocol.seed), update=0)
     tasks, groups = protocol.panel.tasks, list[Group]()
-    for first in range(0, len(tasks), _AT_A_TIME):
+    for first in range(0, len(tasks), AT_A_TIME):
         report(first, len(tasks))
-        part = tasks[first : first + _AT_A_TIME]
-        groups += rollout(policy, engine, benchmark.make, part, spec, run_seed, 0, prefetch=benchmark.prefetch)
+        part = tasks[first : first + AT_A_TIME]
+        groups += rollout(player, part, spec, draws)
     report(len(tasks), len(tasks))
     return groups

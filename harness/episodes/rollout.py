@@ -2,57 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from stepcredit.envs.contract import Env
 from stepcredit.envs.panel import Task
-from stepcredit.harness.engine.contract import Engine
 from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.episodes.episode import Episode, open_episodes
-from stepcredit.harness.model.policy import Policy
-from stepcredit.harness.seeds import turn_seed
+from stepcredit.harness.episodes.player import Player
+from stepcredit.harness.seeds import Draws
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import Group
 
-Prefetch = Callable[[Sequence[str]], None]
+AT_A_TIME = 512
+"""Episodes that are live together at most, where there may be many more: their caches and states share the memory."""
 
 
 def rollout(
-    policy: Policy,
-    engine: Engine,
-    make_env: Callable[[str], Env],
-    tasks: Sequence[Task],
-    spec: RolloutSpec,
-    run_seed: int,
-    update: int,
-    hindsight: Mapping[str, str] | None = None,
-    prefetch: Prefetch | None = None,
+    player: Player, tasks: Sequence[Task], spec: RolloutSpec, draws: Draws, hindsight: Mapping[str, str] | None = None
 ) -> list[Group]:
     """Draw `spec.group` trajectories of each task.
 
     Every turn's draws depend on (run seed, update, task id, trajectory, turn) and the weights alone. An environment
     that breaks ends its own episodes, with `StopReason.ENV_FAILURE`. `hindsight` maps task ids to a block that their
-    first prompt shows, to measure what a policy makes of it. `prefetch` is told the actions of all live episodes
-    before they are taken.
+    first prompt shows, to measure what a policy makes of it.
     """
-    hints = hindsight or {}
-    seed_of = partial(turn_seed, run_seed, update)
-    groups = [open_episodes(task, make_env, policy.transcript, spec, seed_of, hints.get(task.id)) for task in tasks]
-    play(policy, engine, [episode for group in groups for episode in group], spec, prefetch)
+    make, transcript, hints = player.benchmark.make, player.policy.transcript, hindsight or {}
+    groups = [open_episodes(task, make, transcript, spec, draws.of_turn, hints.get(task.id)) for task in tasks]
+    play(player, [episode for group in groups for episode in group], spec)
     return [
         Group(task.id, tuple(episode.finished() for episode in group))
         for task, group in zip(tasks, groups, strict=True)
     ]
 
 
-def play(
-    policy: Policy, engine: Engine, episodes: Sequence[Episode], spec: RolloutSpec, prefetch: Prefetch | None = None
-) -> None:
+def play(player: Player, episodes: Sequence[Episode], spec: RolloutSpec) -> None:
     """Take turns until every episode has stopped. Episodes may have a past; those that have stopped are left alone.
 
-    A running transcript is read once and kept in the engine's cache; windowed prompts are read anew in every turn.
+    The benchmark is told the actions of all live episodes before they are taken. A running transcript is read once and
+    kept in the engine's cache; windowed prompts are read anew in every turn.
     """
+    policy, engine = player.policy, player.engine
     live = [episode for episode in episodes if episode.stop is None]
     new_tracker = partial(TurnTracker, policy.transcript.token_bytes, policy.turn_format.actions)
     session = engine.open([episode.prompt for episode in live]) if live else None
@@ -63,8 +52,7 @@ def play(
             max_tokens=spec.max_response_tokens,
             temperature=spec.temperature,
         )
-        if prefetch is not None:
-            prefetch([sample.tracker.action_text for sample in samples])
+        player.benchmark.prefetch([sample.tracker.action_text for sample in samples])
         grown = [episode.act(sample) for episode, sample in zip(live, samples, strict=True)]
         going = [place for place, episode in enumerate(live) if episode.stop is None]
         live = [live[place] for place in going]

@@ -52,7 +52,7 @@ class RunState:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class SavedWeights:
     """What training changes: the model, AdamW's state, and the stale teacher of methods that have one."""
 
     model: Mapping[str, Tensor]
@@ -60,7 +60,7 @@ class Weights:
     stale: Mapping[str, Tensor] | None
 
 
-def save(cell: Path, spec_sha256: str, state: RunState, weights: Weights) -> Path:
+def save(cell: Path, spec_sha256: str, state: RunState, weights: SavedWeights) -> Path:
     """Write the checkpoint atomically, then delete all but the last two.
 
     Raises:
@@ -120,7 +120,7 @@ def update_of(path: Path) -> int:
     return int(match[1])
 
 
-def load(path: Path, spec_sha256: str) -> tuple[RunState, Weights]:
+def load(path: Path, spec_sha256: str) -> tuple[RunState, SavedWeights]:
     """Read a checkpoint, on the CPU, after checking its hash and whose it is.
 
     Raises:
@@ -145,7 +145,7 @@ def load(path: Path, spec_sha256: str) -> tuple[RunState, Weights]:
         timings=load_rows(content["timings"], TimingRow),
         resumed_at=content["resumed_at"],
     )
-    return state, Weights(content["model"], content["optimizer"], content["stale"])
+    return state, SavedWeights(content["model"], content["optimizer"], content["stale"])
 
 
 class _HashingWriter:
@@ -179,7 +179,7 @@ class _HashingWriter:
         self._file.flush()
 
 
-def _plain(spec_sha256: str, state: RunState, weights: Weights) -> dict[str, Any]:
+def _plain(spec_sha256: str, state: RunState, weights: SavedWeights) -> dict[str, Any]:
     return {
         "spec_sha256": spec_sha256,
         "update": state.update,

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stepcredit.harness.engine.sequences import runs_of
+from stepcredit.harness.engine.sequences import stretches_of
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import files
 from stepcredit.methods.contract import Credit, Group, Trajectory
@@ -223,9 +223,15 @@ def episode_rows(groups: Iterable[Group], *, phase: Phase, update: int, split: s
 
 
 def update_row(
-    groups: Sequence[Group], credits: Sequence[Sequence[Credit]], stats: UpdateStats, *, update: int, seed: int
+    groups: Sequence[Group],
+    credits: Sequence[Sequence[Credit]],
+    stats: UpdateStats,
+    notes: Mapping[str, float],
+    *,
+    update: int,
+    seed: int,
 ) -> UpdateRow:
-    """The row of one update: means over its trajectories, and what the objective reported."""
+    """The row of one update: means over its trajectories, what the objective reported, and the trainer's own notes."""
     trajectories = [trajectory for group in groups for trajectory in group.trajectories]
     steps = [step for trajectory in trajectories for step in trajectory.steps]
     flat = [credit for of_group in credits for credit in of_group]
@@ -250,7 +256,7 @@ def update_row(
         response_tokens=sum(trajectory.response_tokens for trajectory in trajectories),
         rollouts_sha256=rollouts_sha256(groups),
         credit_abs_mean=_mean([float(credit.advantage_T.abs().mean()) for credit in flat if len(credit.advantage_T)]),
-        diagnostics=json.dumps(_mean_diagnostics(flat), sort_keys=True),
+        diagnostics=json.dumps(_mean_diagnostics(flat) | dict(notes), sort_keys=True),
     )
 
 
@@ -266,7 +272,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _tokens_read(trajectory: Trajectory) -> int:
     """Tokens that the policy read and did not write: of one running transcript, or of every windowed prompt."""
-    read = sum(len(steps[-1].prompt_ids) + len(steps[-1].response_ids) for steps in runs_of(trajectory))
+    read = sum(len(steps[-1].prompt_ids) + len(steps[-1].response_ids) for steps in stretches_of(trajectory))
     return read - trajectory.response_tokens
 
 

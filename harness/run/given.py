@@ -8,8 +8,9 @@ from dataclasses import replace
 from stepcredit.envs.contract import Benchmark, EnvFailure
 from stepcredit.envs.panel import Task
 from stepcredit.harness.episodes.continuations import Continuations, with_continuations
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.run.learner import Learner
+from stepcredit.harness.seeds import Draws
 from stepcredit.harness.spec import RunSpec
 from stepcredit.methods.contract import GoldenTurn, Group, Needs
 
@@ -18,8 +19,7 @@ def complete(
     groups: Sequence[Group],
     tasks: Sequence[Task],
     needs: Needs,
-    benchmark: Benchmark,
-    learner: Learner,
+    player: Player,
     spec: RunSpec,
     update: int,
 ) -> list[Group]:
@@ -31,11 +31,10 @@ def complete(
     """
     completed = list(groups)
     if needs.golden:
-        completed = [replace(group, golden=golden_turns(benchmark, group.task_id)) for group in completed]
+        completed = [replace(group, golden=golden_turns(player.benchmark, group.task_id)) for group in completed]
     if needs.continuations:
-        wanted = Continuations(needs.continuations, spec.seed, update, spec.objective.invalid_penalty)
-        policy, engine = learner.policy, learner.engine
-        completed = with_continuations(policy, engine, benchmark, tasks, completed, spec.rollout, wanted)
+        wanted = Continuations(needs.continuations, Draws(spec.seed, update), spec.objective.invalid_penalty)
+        completed = with_continuations(player, tasks, completed, spec.rollout, wanted)
     return completed
 
 

@@ -1,4 +1,4 @@
-"""What an update works with: live, stale and reference weights, the optimiser, the engine and the rescorer."""
+"""What an update works with: live, stale and reference weights, the optimiser, the player and the rescorer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
-from stepcredit.harness.engine.cached import TransformersEngine
-from stepcredit.harness.engine.contract import Engine
 from stepcredit.harness.engine.rescore import Drawn, ModelRescorer
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.model.policy import Policy
-from stepcredit.harness.record.checkpoint import Weights
+from stepcredit.harness.record.checkpoint import SavedWeights
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import RunSpec
 
@@ -38,13 +37,14 @@ class Learner:
     reference: PreTrainedModel | None
     teacher: PreTrainedModel | None
     optimizer: AdamW
-    engine: Engine
+    player: Player
     rescorer: ModelRescorer
 
     @classmethod
     def of(cls, spec: RunSpec, parts: Parts) -> Learner:
         """The learner before its first update."""
         policy, refresh = parts.policy, parts.method.needs.stale_refresh
+        player = Player.of(policy, parts.benchmark)
         stale = None if refresh is None else _frozen_copy(policy.model)
         teacher = None if parts.teacher is None else parts.teacher.model
         settings = spec.optim
@@ -53,7 +53,7 @@ class Learner:
             lr=settings.lr,
             betas=(settings.beta1, settings.beta2),
             weight_decay=settings.weight_decay,
-            foreach=False,
+            foreach=False,  # one tensor at a time: the order of operations, and so the bits, are the same everywhere
         )
         return cls(
             policy=policy,
@@ -62,14 +62,14 @@ class Learner:
             reference=_frozen_copy(policy.model) if spec.objective.kl > 0 else None,
             teacher=teacher,
             optimizer=optimizer,
-            engine=TransformersEngine(policy.model),
+            player=player,
             rescorer=ModelRescorer(
                 policy,
                 stale,
                 spec.optim.token_budget,
                 spec.rollout.temperature,
                 teacher,
-                drawn=Drawn.BY_LIVE_WEIGHTS,  # the engine is exact, and an update's credit comes before its step
+                drawn=Drawn.now_by(player.engine),  # an update's credit comes before its step
             ),
         )
 
@@ -84,15 +84,15 @@ class Learner:
         if self.stale is not None and self.stale_refresh is not None and update % self.stale_refresh == 0:
             self.stale.load_state_dict(self.policy.model.state_dict())
 
-    def weights(self) -> Weights:
+    def weights(self) -> SavedWeights:
         """The weights as they are now, without a copy."""
-        return Weights(
+        return SavedWeights(
             model=self.policy.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
             stale=None if self.stale is None else self.stale.state_dict(),
         )
 
-    def load(self, weights: Weights) -> None:
+    def load(self, weights: SavedWeights) -> None:
         """Take over saved weights."""
         self.policy.model.load_state_dict(weights.model)
         self.optimizer.load_state_dict(dict(weights.optimizer))

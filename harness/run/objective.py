@@ -6,29 +6,60 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from stepcredit.harness.engine.sequences import TokenSequence, micro_batches, response_logits, runs_of, token_logprobs
+from stepcredit.harness.engine.sequences import (
+    TokenSequence,
+    micro_batches,
+    response_logits,
+    stretches_of,
+    token_logprobs,
+)
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.rows import UpdateStats
 from stepcredit.harness.spec import Aggregation, ObjectiveSpec, RunSpec
-from stepcredit.methods.contract import Credit, Group, MethodError, Trajectory
+from stepcredit.methods.contract import Credit, Group, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A run of steps to train on: its tokens, its share of the loss, what the sampler said, and the credit."""
+    """A stretch of steps to train on: its tokens, its share of the loss, what the sampler said, and the credit."""
 
     sequence: TokenSequence
     share: float
     old_T: Tensor
     advantage_T: Tensor
     distill_T: Tensor
+
+
+class _Terms(NamedTuple):
+    """What a batch's tokens add up to, each []."""
+
+    loss: Tensor
+    policy: Tensor
+    distill: Tensor
+    entropy: Tensor
+    clipped: Tensor
+
+
+class _Sums(NamedTuple):
+    """The same over all batches."""
+
+    loss: float
+    policy: float
+    distill: float
+    entropy: float
+    clipped: float
+
+    def plus(self, terms: _Terms) -> _Sums:
+        """One transfer for all of them."""
+        return _Sums(*(a + b for a, b in zip(self, torch.stack(terms).tolist(), strict=True)))
 
 
 def update_policy(
@@ -51,11 +82,10 @@ def update_policy(
         reference: the policy of the KL term; needed if `spec.objective.kl` is positive.
         optimizer: over the policy's parameters.
         groups: the update's rollouts.
-        credits: one a trajectory, in the order of the groups.
+        credits: valid ones (`stepcredit.methods.checks`), one a trajectory, in the order of the groups.
         spec: loss weights, micro-batch budget and temperature of the rollouts.
 
     Raises:
-        MethodError: credit of the wrong length, or not finite.
         UserError: the loss or its gradient is not finite; the weights are left untouched.
     """
     pairs = [list(zip(group.trajectories, own, strict=True)) for group, own in zip(groups, credits, strict=True)]
@@ -72,20 +102,21 @@ def update_policy(
         return UpdateStats(skipped_groups=skipped)
     batches = list(micro_batches([len(item.sequence.ids) for item in items], spec.optim.token_budget))
     optimizer.zero_grad(set_to_none=True)
-    sums = torch.zeros(5, dtype=torch.float64)
+    sums = _Sums(*[0.0] * len(_Sums._fields))
     for batch in batches:
         terms = _loss_terms(policy.model, reference, [items[index] for index in batch], spec)
-        (terms[0] / total).backward()
-        sums += terms.detach().double().cpu()
-    grad_norm = _step(policy.model, optimizer, float(sums[0]), spec.optim.grad_clip)
+        (terms.loss / total).backward()
+        sums = sums.plus(terms)
+    grad_norm = _step(policy.model, optimizer, sums.loss, spec.optim.grad_clip)
     tokens = sum(len(item.old_T) for item in items)
     return UpdateStats(
-        loss=float(sums[0]) / total,
-        policy_loss=float(sums[1]) / total,
-        distill_loss=float(sums[2]) / total,
+        loss=sums.loss / total,
+        policy_loss=sums.policy / total,
+        distill_loss=sums.distill / total,
+        # One item in as many as there were batches, so that the samples are about a batch and fit the memory.
         kl=_kl_after(policy.model, items[:: len(batches)], spec.rollout.temperature),
-        entropy=float(sums[3]) / tokens,
-        ratio_clipped=float(sums[4]) / tokens,
+        entropy=sums.entropy / tokens,
+        ratio_clipped=sums.clipped / tokens,
         grad_norm=grad_norm,
         response_tokens=tokens,
         skipped_groups=skipped,
@@ -93,17 +124,6 @@ def update_policy(
 
 
 def _has_loss(trajectory: Trajectory, credit: Credit, objective: ObjectiveSpec) -> bool:
-    for name, weight_T in (("advantage", credit.advantage_T), ("distill", credit.distill_T)):
-        if weight_T is None:
-            continue
-        where = f"the {name} weights of trajectory {trajectory.index} of {trajectory.task_id!r}"
-        if weight_T.shape != (trajectory.response_tokens,):
-            raise MethodError(
-                f"{where} have shape {tuple(weight_T.shape)} for {trajectory.response_tokens} response tokens; "
-                "a method must return one number a response token"
-            )
-        if not bool(weight_T.isfinite().all()):
-            raise MethodError(f"{where} are not all finite; look at the method's options and at the rescored gaps")
     if not trajectory.response_tokens:
         return False
     distilled = credit.distill_T is not None and objective.distill > 0 and bool(credit.distill_T.any())
@@ -125,7 +145,7 @@ def _share(trajectory: Trajectory, lengths: Sequence[int], spec: RunSpec) -> flo
 def _items(trajectory: Trajectory, credit: Credit, share: float) -> Iterator[_Item]:
     distill_T = torch.zeros_like(credit.advantage_T) if credit.distill_T is None else credit.distill_T
     first = 0
-    for steps in runs_of(trajectory):
+    for steps in stretches_of(trajectory):
         old_T = torch.cat([torch.from_numpy(step.logprobs) for step in steps])
         own = slice(first, first + len(old_T))
         first = own.stop
@@ -134,8 +154,7 @@ def _items(trajectory: Trajectory, credit: Credit, share: float) -> Iterator[_It
 
 def _loss_terms(
     model: PreTrainedModel, reference: PreTrainedModel | None, items: Sequence[_Item], spec: RunSpec
-) -> Tensor:
-    """Sums over the items' tokens: loss, policy loss, distillation loss, entropy, clipped ratios."""
+) -> _Terms:
     temperature, weights = spec.rollout.temperature, spec.objective
     sequences = [item.sequence for item in items]
     logits_KV, token_K = response_logits(model, sequences)
@@ -156,7 +175,7 @@ def _loss_terms(
     with torch.no_grad():
         entropy = -(logprob_KV.exp() * logprob_KV).sum()
         cut = (clipped_K * advantage_K < ratio_K * advantage_K).sum().to(loss.dtype)
-    return torch.stack([loss, policy, distill, entropy, cut])
+    return _Terms(loss, policy, distill, entropy, cut)
 
 
 def _reference_logprobs(

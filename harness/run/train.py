@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 
-from stepcredit.envs.panel import Task
 from stepcredit.harness.determinism import Determinism
 from stepcredit.harness.engine.rescore import ModelRescorer
-from stepcredit.harness.episodes.evaluate import Protocol, evaluate
+from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
 from stepcredit.harness.episodes.reward import penalise_invalid
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import weights_sha256
@@ -29,6 +28,7 @@ from stepcredit.harness.run.given import complete
 from stepcredit.harness.run.learner import Learner
 from stepcredit.harness.run.objective import update_policy
 from stepcredit.harness.run.schedule import episodes_of, evaluation_updates, tasks_of_update
+from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import RunSpec
 from stepcredit.methods.checks import require_valid
@@ -67,51 +67,43 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
     update, seconds = state.update, _Seconds()
     with seconds.of("rollout_s"):
         tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
-        groups = _draw(spec, parts, learner, tasks, update)
+        groups = rollout(learner.player, tasks, spec.rollout, Draws(spec.seed, update))
     with seconds.of("credit_s"):
         learner.refresh_stale(update)
-        given = complete(groups, tasks, parts.method.needs, parts.benchmark, learner, spec, update)
+        given = complete(groups, tasks, parts.method.needs, learner.player, spec, update)
         rewarded = penalise_invalid(given, spec.objective.invalid_penalty)
         credits = _credits(parts.method, rewarded, learner.rescorer, update)
+        notes = _cut(learner.rescorer, credits)
     with seconds.of("update_s"):
+        # The penalty has done its work in the credit: the objective reads tokens, and rows tell what happened.
         stats = update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)
     state.episodes += episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
-    state.updates.append(update_row(groups, credits, stats, update=update, seed=spec.seed))
+    state.updates.append(update_row(groups, credits, stats, notes, update=update, seed=spec.seed))
     state.update += 1
     state.timings.append(seconds.row(state.update))
 
 
-def _draw(spec: RunSpec, parts: Parts, learner: Learner, tasks: Sequence[Task], update: int) -> list[Group]:
-    """The update's trajectories."""
-    make, prefetch = parts.benchmark.make, parts.benchmark.prefetch
-    return rollout(parts.policy, learner.engine, make, tasks, spec.rollout, spec.seed, update, prefetch=prefetch)
-
-
 def _credits(method: Method, groups: Sequence[Group], rescorer: ModelRescorer, update: int) -> list[list[Credit]]:
-    """The method's verdict on each group, checked: a wrong one is refused by the method's name, not trained on.
-
-    If hindsight lost its end, `hindsight_cut_tokens` tells how many tokens, a trajectory of the update.
-    """
-    before, credits = rescorer.cut_tokens, []
+    """The method's verdict on each group, checked: a wrong one is refused by the method's name, not trained on."""
+    credits = []
     for group in groups:
         credits.append(method.credit(group, rescorer, update))
         require_valid(method, group, credits[-1])
-    if not (cut := rescorer.cut_tokens - before):
-        return credits
-    share = cut / sum(len(own) for own in credits)
-    return [[_noting(credit, "hindsight_cut_tokens", share) for credit in own] for own in credits]
+    return credits
 
 
-def _noting(credit: Credit, name: str, value: float) -> Credit:
-    return replace(credit, diagnostics={**credit.diagnostics, name: value})
+def _cut(rescorer: ModelRescorer, credits: Sequence[Sequence[Credit]]) -> dict[str, float]:
+    """If hindsight lost its end in this update: how many tokens per trajectory."""
+    cut = rescorer.take_cut_tokens()
+    return {"hindsight_cut_tokens": cut / sum(len(own) for own in credits)} if cut else {}
 
 
 def _evaluate(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> None:
     """One episode on each task of the held-out panel, and its rows."""
-    protocol = Protocol(parts.eval_panel, spec.evaluation.temperature, spec.evaluation.seed)
+    protocol = EvalProtocol(parts.eval_panel, spec.evaluation.temperature, spec.evaluation.seed)
     seconds = _Seconds()
     with seconds.of("eval_s"):
-        groups = evaluate(parts.policy, learner.engine, parts.benchmark, spec.rollout, protocol)
+        groups = evaluate(learner.player, spec.rollout, protocol)
     state.episodes += episode_rows(
         groups, phase="eval", update=state.update, split=spec.evaluation.split, seed=spec.seed
     )

@@ -149,10 +149,12 @@ def _inputs(
 
 
 def _require_references(method: Method, benchmark: Benchmark, panel: Panel) -> None:
-    """Before anything is drawn; the first task stands for all."""
+    """Before anything is drawn; the first task of each subset stands for all of its kind."""
     if method.needs.golden:
+        first_of = {task.subset: task for task in reversed(panel.tasks)}
         try:
-            benchmark.solution(panel.tasks[0].id)
+            for task in first_of.values():
+                benchmark.solution(task.id)
         except EnvError as error:
             raise EnvError(
                 f"method {method.name!r} with these options (hindsight 'golden_rollout') needs reference trajectories: "

@@ -17,8 +17,8 @@ from stepcredit.envs import load_benchmark
 from stepcredit.envs.contract import Benchmark
 from stepcredit.harness.determinism import Determinism, switch_on
 from stepcredit.harness.device import resolve
-from stepcredit.harness.engine.cached import TransformersEngine
-from stepcredit.harness.episodes.evaluate import Protocol, evaluate
+from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import load_policy
 from stepcredit.harness.model.presets import preset_named
@@ -93,7 +93,7 @@ class _Job:
     source: Path
     spec: RunSpec
     benchmark: Benchmark
-    protocol: Protocol
+    protocol: EvalProtocol
     switches: Determinism
     device: str
 
@@ -162,7 +162,7 @@ def _settle(folder: Path, request: Request, threads: int, device: str) -> _Job:
     panel = sub_panel(split, request.size, request.panel_seed, per_subset=request.per_subset)
     temperature = spec.evaluation.temperature if request.temperature is None else request.temperature
     where = resolve(device, prefers_gpu=preset_named(spec.model).prefers_gpu)
-    protocol = Protocol(panel, temperature, request.seed)
+    protocol = EvalProtocol(panel, temperature, request.seed)
     source = checkpoint.find(folder, request.checkpoint)
     return _Job(run, source, spec, benchmark, protocol, switch_on(threads, where), where)
 
@@ -172,7 +172,7 @@ def _episodes(job: _Job, report: Callable[[int, int], None]) -> list[EpisodeRow]
     policy = load_policy(spec.model, job.benchmark, job.device)
     state, weights = checkpoint.load(job.source, job.run.spec_sha256)
     policy.model.load_state_dict(weights.model)
-    groups = evaluate(policy, TransformersEngine(policy.model), job.benchmark, spec.rollout, job.protocol, report)
+    groups = evaluate(Player.of(policy, job.benchmark), spec.rollout, job.protocol, report)
     split = job.protocol.panel.split
     return episode_rows(groups, phase="eval", update=state.update, split=split, seed=spec.seed)
 

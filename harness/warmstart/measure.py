@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from stepcredit.envs.contract import Benchmark
 from stepcredit.envs.panel import Panel
-from stepcredit.harness.engine.cached import TransformersEngine
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy
-from stepcredit.harness.seeds import seed_for
+from stepcredit.harness.seeds import Draws, seed_for
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import Trajectory
 
@@ -57,9 +57,7 @@ def _measure(
 ) -> Measurement:
     seed = seed_for("measure", panel.sha256)
     one_each = limits.model_copy(update={"group": 1})
-    groups = rollout(
-        policy, TransformersEngine(policy.model), benchmark.make, panel.tasks, one_each, seed, 0, hindsight=shown
-    )
+    groups = rollout(Player.of(policy, benchmark), panel.tasks, one_each, Draws(seed, update=0), shown)
     episodes = [trajectory for group in groups for trajectory in group.trajectories]
     success = _mean([float(episode.success) for episode in episodes])
     return Measurement(

@@ -29,9 +29,8 @@ def equal_outcomes_give_no_credit(trial: Trial) -> None:
 
     def check(group: Group, update: int) -> None:
         for trajectory, credit in zip(group.trajectories, trial.credit(group, update=update), strict=True):
-            for credit_T in (credit.advantage_T, credit.distill_T):
-                if credit_T is not None:
-                    trial.require_none(credit_T != 0, trajectory, credit_T, "credit although all end alike")
+            for _, credit_T in credit.streams():
+                trial.require_none(credit_T != 0, trajectory, credit_T, "credit although all end alike")
 
     for_all(check, group=equal_groups_for(trial.build().needs), update=UPDATES)
 
@@ -56,10 +55,9 @@ def no_credit_off_spans(trial: Trial) -> None:
         method = trial.build()
         credits = method.credit(group, HashRescorer(), update)
         for trajectory, credit in zip(group.trajectories, credits, strict=True):
-            for credit_T in (credit.advantage_T, credit.distill_T):
-                if credit_T is not None:
-                    stray_T = off_spans(trajectory) & (credit_T != 0)
-                    trial.require_none(stray_T, trajectory, credit_T, "credit outside reasoning and action")
+            for _, credit_T in credit.streams():
+                stray_T = off_spans(trajectory) & (credit_T != 0)
+                trial.require_none(stray_T, trajectory, credit_T, "credit outside reasoning and action")
 
     for_all(check, group=trial.groups, update=UPDATES)
 
@@ -153,10 +151,10 @@ def earlier_credit_ignores_later_tokens(trial: Trial) -> None:
             for given in (group, replace(group, trajectories=tuple(others)))
         )
         earlier_T = torch.arange(trajectory.response_tokens) < cut
-        for left_T, right_T in ((before.advantage_T, after.advantage_T), (before.distill_T, after.distill_T)):
-            if left_T is not None and right_T is not None:
-                moved_T = earlier_T & (left_T != right_T)
-                trial.require_none(moved_T, trajectory, left_T, f"changes with the tokens from {cut} on")
+        after_by_name = dict(after.streams())
+        for name, left_T in before.streams():
+            moved_T = earlier_T & (left_T != after_by_name[name])
+            trial.require_none(moved_T, trajectory, left_T, f"changes with the tokens from {cut} on")
 
     for_all(check, group=trial.groups, update=UPDATES, place=st.integers(0, 4), share=st.floats(0.0, 1.0))
 

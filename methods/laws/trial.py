@@ -125,8 +125,10 @@ class Trial:
             LawBroken: some token's credit differs by more than the tolerance.
         """
         for trajectory, left, right in zip(group.trajectories, found, expected, strict=True):
-            pairs = ((left.advantage_T, right.advantage_T), (_distill(left), _distill(right)))
-            for left_T, right_T in pairs:
+            lefts, rights = dict(left.streams()), dict(right.streams())
+            nothing_T = torch.zeros_like(left.advantage_T)
+            for name in lefts | rights:
+                left_T, right_T = lefts.get(name, nothing_T), rights.get(name, nothing_T)
                 self.require_none((left_T - right_T).abs() > tolerance, trajectory, left_T, complaint)
 
     def fail(self, complaint: str) -> None:
@@ -141,8 +143,3 @@ class Trial:
 
     def _config(self) -> Any:
         return self.method.Config.model_validate(dict(self.options))
-
-
-def _distill(credit: Credit) -> Tensor:
-    """[T] without an auxiliary loss, zeros."""
-    return torch.zeros_like(credit.advantage_T) if credit.distill_T is None else credit.distill_T

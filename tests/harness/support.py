@@ -1,7 +1,7 @@
 """A toy environment, policies with random weights and rollouts with them, for tests of the engine and the update."""
 
-from collections.abc import Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self, cast
 
 import numpy as np
 import torch
@@ -10,15 +10,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from stepcredit.envs.contract import EnvFailure, Observation, StepResult, TurnFormat
+from stepcredit.envs.contract import Benchmark, Env, EnvFailure, Observation, StepResult, TurnFormat
 from stepcredit.envs.panel import Task
-from stepcredit.harness.engine.cached import TransformersEngine
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy, fresh_policy
 from stepcredit.harness.model.tokenizer import TAGS, phrase_tokenizer
+from stepcredit.harness.seeds import Draws
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import Group
 
+DRAWS = Draws(0, update=0)
 PHRASES = ("the mug is on shelf ", "nothing happens.", "look", "go to ", "shelf ", "you see ", "think about it")
 TURNS = TurnFormat(("action",), "Act.")
 TASKS = tuple(Task(f"toy/{number}", "Pick", "0" * 64) for number in range(3))
@@ -98,8 +100,23 @@ def llama(seed: int = 0) -> PreTrainedModel:
     return model
 
 
+class Toys:
+    """What rollouts ask of a benchmark; remembers the actions that it was told of."""
+
+    def __init__(self, make: Callable[[str], Env] = ToyEnv) -> None:
+        self.make = make
+        self.announced: list[list[str]] = []
+
+    def prefetch(self, actions: Sequence[str]) -> None:
+        self.announced.append(list(actions))
+
+
+def toy_player(policy: Policy, make: Callable[[str], Env] = ToyEnv) -> Player:
+    return Player.of(policy, cast(Benchmark, Toys(make)))
+
+
 def toy_groups(policy: Policy, run_seed: int = 0, spec: RolloutSpec = SPEC) -> list[Group]:
-    return rollout(policy, TransformersEngine(policy.model), ToyEnv, TASKS, spec, run_seed, 0)
+    return rollout(toy_player(policy), TASKS, spec, Draws(run_seed, update=0))
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Laws of sampling over a cache: what is drawn, and with which probability, is that of plain forward passes."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +10,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
+from stepcredit.envs.contract import Benchmark
 from stepcredit.harness.bench.rollout import GenerateEngine
 from stepcredit.harness.engine.cached import TransformersEngine
 from stepcredit.harness.engine.contract import Sample, draw
 from stepcredit.harness.engine.turns import TurnTracker
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.errors import UserError
-from tests.harness.support import SPEC, TASKS, ToyEnv, llama, plain_logprobs, toy_policy
+from tests.harness.support import DRAWS, SPEC, TASKS, Toys, llama, plain_logprobs, toy_policy
 
 POLICY = toy_policy()
 MODELS: dict[str, PreTrainedModel] = {"qwen3": POLICY.model, "llama": llama()}
@@ -179,7 +183,7 @@ def test_plain_generate_makes_the_same_rollouts() -> None:
     ours, theirs = (
         [
             trajectory
-            for group in rollout(POLICY, engine, ToyEnv, TASKS, SPEC, 0, 0)
+            for group in rollout(Player(POLICY, engine, cast(Benchmark, Toys())), TASKS, SPEC, DRAWS)
             for trajectory in group.trajectories
         ]
         for engine in (TransformersEngine(POLICY.model), GenerateEngine(POLICY.model))

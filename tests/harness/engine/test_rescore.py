@@ -15,6 +15,7 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
+from stepcredit.harness.engine.cached import TransformersEngine
 from stepcredit.harness.engine.rescore import Drawn, ModelRescorer
 from stepcredit.methods.contract import MethodError, ScoreRequest, Trajectory, Weights
 from tests.harness.support import SPEC, plain_logprobs, sharpen, toy_groups, toy_policy
@@ -98,6 +99,25 @@ def test_what_the_live_weights_drew_is_not_read_again() -> None:
         torch.testing.assert_close(known_T, computed_T, atol=1e-5, rtol=0)
 
 
+class OtherEngine(TransformersEngine):
+    """An engine that draws alike and does not vouch for its numbers."""
+
+    @property
+    def exact(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("engine", [TransformersEngine, OtherEngine])
+def test_only_an_exact_engines_numbers_stand_for_the_policys(engine: type[TransformersEngine]) -> None:
+    """Numbers that are wrong on purpose come back from the one, and are computed anew for the other."""
+    trajectory = TRAJECTORIES[0]
+    wrong = replace(trajectory, steps=tuple(replace(step, logprobs=step.logprobs - 1) for step in trajectory.steps))
+    drawn = Drawn.now_by(engine(POLICY.model))
+    score_T = ModelRescorer(POLICY, None, 500, drawn=drawn).score([ScoreRequest(wrong, Weights.LIVE)])[0]
+    chosen = wrong if engine is TransformersEngine else trajectory
+    np.testing.assert_allclose(score_T, np.concatenate([step.logprobs for step in chosen.steps]), atol=1e-5)
+
+
 def test_live_student_repeats_the_sampler_at_its_temperature() -> None:
     groups = toy_groups(POLICY, spec=SPEC.model_copy(update={"temperature": 0.7}))
     trajectories = [trajectory for group in groups for trajectory in group.trajectories]
@@ -130,7 +150,8 @@ def test_a_hint_beyond_the_models_positions_loses_its_end() -> None:
     whole = POLICY.transcript.hindsight(HINT)
     kept = whole[:3]
     torch.testing.assert_close(score_T, naive(POLICY.model, trajectory, kept), atol=1e-5, rtol=0)
-    assert rescorer.cut_tokens == len(whole) - 3
+    assert rescorer.take_cut_tokens() == len(whole) - 3
+    assert rescorer.take_cut_tokens() == 0
 
 
 def test_a_trajectory_without_steps_has_no_scores() -> None:

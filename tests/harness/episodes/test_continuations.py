@@ -3,41 +3,30 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import cast
 
 import numpy as np
 import pytest
 
 from stepcredit.envs import load_benchmark
-from stepcredit.envs.contract import Benchmark, Env, StepResult
-from stepcredit.harness.engine.cached import TransformersEngine
+from stepcredit.envs.contract import Env, StepResult
+from stepcredit.harness.engine.choice import engine_of
 from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.episodes import continuations
 from stepcredit.harness.episodes.continuations import Continuations, with_continuations
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.reward import penalise_invalid
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import load_policy
-from stepcredit.harness.seeds import continuation_seed, turn_seed
+from stepcredit.harness.seeds import Draws, continuation_seed, turn_seed
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import Group, Step, StopReason
-from tests.harness.support import SPEC, TASKS, ToyEnv, toy_groups, toy_policy
+from tests.harness.support import DRAWS, SPEC, TASKS, ToyEnv, toy_groups, toy_player, toy_policy
 
 POLICY = toy_policy()
-ENGINE = TransformersEngine(POLICY.model)
 GROUPS = toy_groups(POLICY)
 TURNS = RolloutSpec(group=2, max_turns=8)
 Returns = list[tuple[tuple[float, ...], ...] | None]
-
-
-class Toys:
-    """What continuations ask of a benchmark."""
-
-    def __init__(self, make: Callable[[str], Env]) -> None:
-        self.make = make
-
-    def prefetch(self, actions: object) -> None:
-        """Nothing to look up."""
 
 
 class PatientEnv(ToyEnv):
@@ -52,8 +41,7 @@ class PatientEnv(ToyEnv):
 def continued(
     groups: list[Group], wanted: Continuations, spec: RolloutSpec = SPEC, make: Callable[[str], Env] = ToyEnv
 ) -> Returns:
-    benchmark, tasks = cast(Benchmark, Toys(make)), TASKS[: len(groups)]
-    found = with_continuations(POLICY, ENGINE, benchmark, tasks, groups, spec, wanted)
+    found = with_continuations(toy_player(POLICY, make), TASKS[: len(groups)], groups, spec, wanted)
     return [trajectory.continuations for group in found for trajectory in group.trajectories]
 
 
@@ -65,11 +53,15 @@ def played_alone(past: tuple[Step, ...], task_id: str, seed_of: Callable[[str, i
         text = env.step(step.action_text).observation.text
         prompt += [*step.response_ids, *POLICY.transcript.following(text)]
     for turn in range(len(past), SPEC.max_turns):
-        (sample,) = ENGINE.open([np.array(prompt)]).generate(
-            seeds=[seed_of(task_id, index, turn)],
-            new_tracker=lambda: TurnTracker(POLICY.transcript.token_bytes),
-            max_tokens=SPEC.max_response_tokens,
-            temperature=SPEC.temperature,
+        (sample,) = (
+            engine_of(POLICY)
+            .open([np.array(prompt)])
+            .generate(
+                seeds=[seed_of(task_id, index, turn)],
+                new_tracker=lambda: TurnTracker(POLICY.transcript.token_bytes),
+                max_tokens=SPEC.max_response_tokens,
+                temperature=SPEC.temperature,
+            )
         )
         result = env.step(sample.tracker.action_text)
         if result.done:
@@ -90,20 +82,20 @@ def test_each_is_the_episode_that_an_oracle_plays_alone() -> None:
                 past = trajectory.steps[:k]
                 values.append(tuple(played_alone(past, trajectory.task_id, seed_of, index) for seed_of in seeds))
             expected.append(tuple(values))
-    found = continued(GROUPS, Continuations(count, run_seed, update))[SPEC.group :]
+    found = continued(GROUPS, Continuations(count, Draws(run_seed, update)))[SPEC.group :]
     assert found == expected
     assert {value for steps in found for values in steps or () for value in values} == {0.0, 1.0}
 
 
 def test_neither_other_groups_nor_how_many_are_live_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = Continuations(2, 0, 0)
+    wanted = Continuations(2, Draws(0, 0))
     found = continued(GROUPS, wanted)
     assert found[: SPEC.group] == continued(GROUPS[:1], wanted)
-    more = continued(GROUPS, Continuations(5, 0, 0))
+    more = continued(GROUPS, Continuations(5, Draws(0, 0)))
     assert [tuple(values[:2] for values in steps or ()) for steps in more] == found
-    assert continued(GROUPS, Continuations(2, 0, 1)) != found
-    assert continued(GROUPS, Continuations(2, 1, 0)) != found
-    monkeypatch.setattr(continuations, "_AT_A_TIME", 3)
+    assert continued(GROUPS, Continuations(2, Draws(0, 1))) != found
+    assert continued(GROUPS, Continuations(2, Draws(1, 0))) != found
+    monkeypatch.setattr(continuations, "AT_A_TIME", 3)
     assert continued(GROUPS, wanted) == found
 
 
@@ -111,18 +103,18 @@ def test_neither_other_groups_nor_how_many_are_live_matter(monkeypatch: pytest.M
 def test_turns_are_counted_from_the_start_of_the_episode(max_turns: int, value: float) -> None:
     """Three turns win. From the second state on, two more turns would do, if they were granted."""
     spec = SPEC.model_copy(update={"max_turns": max_turns})
-    groups = rollout(POLICY, ENGINE, PatientEnv, TASKS, spec, 0, 0)
+    groups = rollout(toy_player(POLICY, PatientEnv), TASKS, spec, DRAWS)
     steps = min(max_turns, 3)
-    assert continued(groups, Continuations(2, 0, 0), spec, PatientEnv) == [((value, value),) * steps] * 12
+    assert continued(groups, Continuations(2, Draws(0, 0)), spec, PatientEnv) == [((value, value),) * steps] * 12
 
 
 @pytest.mark.parametrize(("max_turns", "value"), [(2, 0.0), (4, 0.75)])
 def test_invalid_actions_cost_what_they_cost_the_trajectory(max_turns: int, value: float) -> None:
     """One of three commands is invalid, before the state or after it; without a success there is no penalty."""
     spec = SPEC.model_copy(update={"max_turns": max_turns})
-    groups = rollout(POLICY, ENGINE, PatientEnv, TASKS, spec, 0, 0)
+    groups = rollout(toy_player(POLICY, PatientEnv), TASKS, spec, DRAWS)
     assert {t.reward for group in penalise_invalid(groups, 0.25) for t in group.trajectories} == {value}
-    found = continued(groups, Continuations(1, 0, 0, 0.25), spec, PatientEnv)
+    found = continued(groups, Continuations(1, Draws(0, 0), 0.25), spec, PatientEnv)
     assert {returns for steps in found for returns in steps or ()} == {(value,)}
 
 
@@ -152,16 +144,16 @@ def test_an_environment_that_does_not_repeat_itself_is_refused() -> None:
         changed = replace(second, steps=tuple(steps), stop=stop)
         trajectories = (group.trajectories[0], changed, *group.trajectories[2:])
         with pytest.raises(UserError, match=message):
-            continued([replace(group, trajectories=trajectories)], Continuations(1, 0, 0))
+            continued([replace(group, trajectories=trajectories)], Continuations(1, Draws(0, 0)))
 
 
 @pytest.mark.parametrize(("name", "suite", "window"), [("alfworld", "mini", 2), ("searchqa", "synthetic", None)])
 def test_greedy_episodes_of_real_tasks_go_on_as_the_trajectory_did(name: str, suite: str, window: int | None) -> None:
     benchmark = load_benchmark(name, suite)
     policy, tasks = load_policy("tiny", benchmark), benchmark.panel("train").tasks[::400][:4]
-    engine, spec = TransformersEngine(policy.model), TURNS.model_copy(update={"temperature": 0.0, "window": window})
-    groups = rollout(policy, engine, benchmark.make, tasks, spec, 0, 0)
-    found = with_continuations(policy, engine, benchmark, tasks, groups, spec, Continuations(2, 0, 0))
+    player, spec = Player.of(policy, benchmark), TURNS.model_copy(update={"temperature": 0.0, "window": window})
+    groups = rollout(player, tasks, spec, DRAWS)
+    found = with_continuations(player, tasks, groups, spec, Continuations(2, Draws(0, 0)))
     assert {trajectory.success for group in groups for trajectory in group.trajectories} == {True, False}
     for trajectory in (trajectory for group in found for trajectory in group.trajectories):
         assert trajectory.continuations == ((trajectory.reward,) * 2,) * len(trajectory.steps)
@@ -171,11 +163,11 @@ def test_greedy_episodes_of_real_tasks_go_on_as_the_trajectory_did(name: str, su
 def test_returns_in_real_rooms_do_not_depend_on_what_else_is_drawn(window: int | None) -> None:
     benchmark = load_benchmark("alfworld", "mini")
     policy, tasks = load_policy("tiny", benchmark), benchmark.panel("train").tasks[::70][:2]
-    engine, spec = TransformersEngine(policy.model), TURNS.model_copy(update={"window": window})
-    groups = rollout(policy, engine, benchmark.make, tasks, spec, 0, 0)
-    wanted = Continuations(2, 0, 0)
-    both = with_continuations(policy, engine, benchmark, tasks, groups, spec, wanted)
-    alone = with_continuations(policy, engine, benchmark, tasks[1:], groups[1:], spec, wanted)
+    player, spec = Player.of(policy, benchmark), TURNS.model_copy(update={"window": window})
+    groups = rollout(player, tasks, spec, DRAWS)
+    wanted = Continuations(2, Draws(0, 0))
+    both = with_continuations(player, tasks, groups, spec, wanted)
+    alone = with_continuations(player, tasks[1:], groups[1:], spec, wanted)
     assert [t.continuations for t in both[1].trajectories] == [t.continuations for t in alone[0].trajectories]
     first, second = (trajectory.continuations for trajectory in both[0].trajectories)
     assert first is not None

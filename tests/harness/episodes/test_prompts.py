@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 
 from stepcredit.envs.contract import Observation, StepResult
-from stepcredit.harness.engine.cached import TransformersEngine
-from stepcredit.harness.engine.sequences import TokenSequence, runs_of
+from stepcredit.harness.engine.sequences import TokenSequence, stretches_of
 from stepcredit.harness.episodes.prompts import new_prompt
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import StopReason, Trajectory
-from tests.harness.support import SPEC, TASKS, plain_logprobs, toy_groups, toy_policy
+from tests.harness.support import DRAWS, SPEC, TASKS, plain_logprobs, toy_groups, toy_player, toy_policy
 
 POLICY = toy_policy()
 WINDOW = SPEC.model_copy(update={"window": 2, "show_actions": True, "max_turns": 6, "max_context_tokens": 512})
@@ -69,14 +68,14 @@ def test_windowed_rollouts_draw_from_the_prompt_that_they_record() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 2])
-def test_runs_hold_every_response_token_once_and_in_order(window: int | None) -> None:
+def test_stretches_hold_every_response_token_once_and_in_order(window: int | None) -> None:
     spec = WINDOW.model_copy(update={"window": window, "show_actions": False})
     for group in toy_groups(POLICY, spec=spec):
         for trajectory in group.trajectories:
-            runs = runs_of(trajectory)
-            read = [int(t) for run in runs for s in [TokenSequence.of(run)] for t in s.ids[s.response_T]]
+            stretches = stretches_of(trajectory)
+            read = [int(t) for steps in stretches for s in [TokenSequence.of(steps)] for t in s.ids[s.response_T]]
             assert read == [int(token) for step in trajectory.steps for token in step.response_ids]
-            assert len(runs) == 1 if window is None else len(runs) == max(1, len(trajectory.steps) - 2)
+            assert len(stretches) == 1 if window is None else len(stretches) == max(1, len(trajectory.steps) - 2)
 
 
 class LongEnv:
@@ -104,8 +103,8 @@ class LongEnv:
 
 
 def test_a_window_outlasts_a_context_that_a_transcript_fills() -> None:
-    engine = TransformersEngine(POLICY.model)
+    player = toy_player(POLICY, LongEnv)
     spec = SPEC.model_copy(update={"max_turns": 8, "max_context_tokens": 128})
     for window, stop in ((None, StopReason.CONTEXT_LIMIT), (1, StopReason.TURN_LIMIT)):
-        (group, *_) = rollout(POLICY, engine, LongEnv, TASKS, spec.model_copy(update={"window": window}), 0, 0)
+        (group, *_) = rollout(player, TASKS, spec.model_copy(update={"window": window}), DRAWS)
         assert {trajectory.stop for trajectory in group.trajectories} == {stop}

@@ -1,18 +1,18 @@
 """Laws of rollouts: transcripts that continue, exact spans, typed stops, seeds that decide everything."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
 
-from stepcredit.envs.contract import EnvError, Observation, StepResult
-from stepcredit.harness.engine.cached import TransformersEngine
+from stepcredit.envs.contract import Benchmark, EnvError, Observation, StepResult
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.seeds import turn_seed
 from stepcredit.methods.contract import Group, StopReason, Trajectory
-from tests.harness.support import SPEC, TASKS, ToyEnv, plain_logprobs, toy_groups, toy_policy
+from tests.harness.support import DRAWS, SPEC, TASKS, ToyEnv, Toys, plain_logprobs, toy_groups, toy_player, toy_policy
 
 POLICY = toy_policy()
 GROUPS = toy_groups(POLICY)
@@ -75,7 +75,7 @@ def test_same_seed_same_bits_and_other_seed_other_tokens() -> None:
 
 
 def test_a_task_does_not_depend_on_which_others_are_drawn_with_it() -> None:
-    alone = rollout(POLICY, TransformersEngine(POLICY.model), ToyEnv, TASKS[1:2], SPEC, 0, 0)[0]
+    alone = rollout(toy_player(POLICY), TASKS[1:2], SPEC, DRAWS)[0]
     assert [tokens(t) for t in alone.trajectories] == [tokens(t) for t in GROUPS[1].trajectories]
 
 
@@ -88,7 +88,7 @@ def test_an_environment_that_breaks_ends_its_own_episodes_only() -> None:
     def make(name: str) -> ToyEnv:
         return ToyEnv(name, fails_at=1 if name == TASKS[0].id else None)
 
-    groups = rollout(POLICY, TransformersEngine(POLICY.model), make, TASKS, SPEC, 0, 0)
+    groups = rollout(toy_player(POLICY, make), TASKS, SPEC, DRAWS)
     for trajectory in groups[0].trajectories:
         assert (trajectory.stop, trajectory.reward) == (StopReason.ENV_FAILURE, 0.0)
         assert [step.observation == "" for step in trajectory.steps] == [False, True]
@@ -130,7 +130,7 @@ def test_a_long_observation_is_cut_before_its_closing_words(limit: int) -> None:
     spec = SPEC.model_copy(update={"max_observation_tokens": limit, "max_context_tokens": 2048})
     suffix = len(POLICY.transcript.generation_suffix)
     whole = POLICY.transcript.following("you see " * 30 + "</mug>")
-    for group in rollout(POLICY, TransformersEngine(POLICY.model), WordyEnv, TASKS, spec, 0, 0):
+    for group in rollout(toy_player(POLICY, WordyEnv), TASKS, spec, DRAWS):
         for trajectory in group.trajectories:
             for step, after in zip(trajectory.steps, trajectory.steps[1:], strict=False):
                 shown = after.prompt_ids[len(step.prompt_ids) + len(step.response_ids) :].tolist()
@@ -140,13 +140,13 @@ def test_a_long_observation_is_cut_before_its_closing_words(limit: int) -> None:
 
 
 def test_actions_are_announced_together_before_they_are_taken() -> None:
-    announced: list[Sequence[str]] = []
-    groups = rollout(POLICY, TransformersEngine(POLICY.model), ToyEnv, TASKS, SPEC, 0, 0, prefetch=announced.append)
+    toys = Toys()
+    groups = rollout(Player.of(POLICY, cast(Benchmark, toys)), TASKS, SPEC, DRAWS)
     by_turn = [
         [t.steps[turn].action_text for group in groups for t in group.trajectories if turn < len(t.steps)]
         for turn in range(SPEC.max_turns)
     ]
-    assert [list(actions) for actions in announced] == [actions for actions in by_turn if actions]
+    assert toys.announced == [actions for actions in by_turn if actions]
 
 
 class PricedEnv(ToyEnv):
@@ -161,7 +161,7 @@ class PricedEnv(ToyEnv):
 
 
 def test_the_environments_reward_and_numbers_are_the_trajectorys() -> None:
-    for group in rollout(POLICY, TransformersEngine(POLICY.model), PricedEnv, TASKS, SPEC, 0, 0):
+    for group in rollout(toy_player(POLICY, PricedEnv), TASKS, SPEC, DRAWS):
         for trajectory in group.trajectories:
             assert trajectory.reward == (0.25 if trajectory.success else 0.0)
             assert trajectory.metrics == {"commands": len(trajectory.steps)}
@@ -174,4 +174,4 @@ def test_a_reward_that_is_no_finite_number_names_the_environment(reward: float) 
             return replace(super().step(action), reward=reward)
 
     with pytest.raises(EnvError, match=rf"Unfinished gave task 'toy/\d' the reward {reward} at step \d"):
-        rollout(POLICY, TransformersEngine(POLICY.model), Unfinished, TASKS, SPEC, 0, 0)
+        rollout(toy_player(POLICY, Unfinished), TASKS, SPEC, DRAWS)

@@ -9,7 +9,7 @@ from torch import nn
 
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import checkpoint
-from stepcredit.harness.record.checkpoint import RunState, Weights
+from stepcredit.harness.record.checkpoint import RunState, SavedWeights
 from stepcredit.harness.record.rows import TimingRow, episode_rows
 from tests.harness.rows import group, step, trajectory
 
@@ -29,9 +29,9 @@ def trained() -> tuple[nn.Module, torch.optim.AdamW]:
     return model, optimizer
 
 
-def weights() -> Weights:
+def weights() -> SavedWeights:
     model, optimizer = trained()
-    return Weights(model.state_dict(), optimizer.state_dict(), stale={"w": torch.tensor([1.5])})
+    return SavedWeights(model.state_dict(), optimizer.state_dict(), stale={"w": torch.tensor([1.5])})
 
 
 def state(update: int = 3) -> RunState:
@@ -52,7 +52,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
 
 def test_optimiser_continues_to_the_same_bits(tmp_path: Path) -> None:
     model, optimizer = trained()
-    path = checkpoint.save(tmp_path, SPEC, state(), Weights(model.state_dict(), optimizer.state_dict(), None))
+    path = checkpoint.save(tmp_path, SPEC, state(), SavedWeights(model.state_dict(), optimizer.state_dict(), None))
     other, resumed = trained()
     _, loaded = checkpoint.load(path, SPEC)
     other.load_state_dict(loaded.model)
@@ -112,7 +112,7 @@ def test_rows_are_independent_of_the_file(tmp_path: Path) -> None:
 
 def test_full_disk_keeps_the_checkpoints_there_are(small_disk: Path) -> None:
     checkpoint.save(small_disk, SPEC, state(1), weights())
-    large = Weights({"w": torch.zeros(100_000)}, {}, None)
+    large = SavedWeights({"w": torch.zeros(100_000)}, {}, None)
     with pytest.raises(UserError, match=r"the disk is full: .*update-000002\.ckpt"):
         checkpoint.save(small_disk, SPEC, state(2), large)
     assert checkpoint.load(checkpoint.find(small_disk), SPEC)[0] == state(1)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from stepcredit.envs import load_benchmark
+from stepcredit.envs.alfworld.benchmark import AlfworldBenchmark
 from stepcredit.envs.contract import EnvError, EnvFailure
 from stepcredit.harness import determinism
-from stepcredit.harness.engine.cached import TransformersEngine
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import files
@@ -20,6 +20,7 @@ from stepcredit.harness.record.rows import UpdateRow, read_rows
 from stepcredit.harness.run.given import complete, golden_turns
 from stepcredit.harness.run.learner import Learner
 from stepcredit.harness.run.train import train
+from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import assemble
 from stepcredit.harness.spec import RunSpec
 from stepcredit.methods.contract import Group, Needs
@@ -68,23 +69,31 @@ def test_an_environment_that_breaks_in_a_reference_is_reported(monkeypatch: pyte
 
 def test_groups_are_given_what_is_needed_and_nothing_else() -> None:
     parts = assemble(VINE, "cpu")
-    learner, policy = Learner.of(VINE, parts), parts.policy
-    groups = rollout(policy, TransformersEngine(policy.model), ALFWORLD.make, TASKS, VINE.rollout, 0, 0)
+    learner = Learner.of(VINE, parts)
+    groups = rollout(learner.player, TASKS, VINE.rollout, Draws(0, update=0))
     for golden in (False, True):
         for number in (0, 1):
             needs = Needs(golden=golden, continuations=number)
-            for group in complete(groups, TASKS, needs, parts.benchmark, learner, VINE, 0):
+            for group in complete(groups, TASKS, needs, learner.player, VINE, 0):
                 assert group.golden == (golden_turns(ALFWORLD, group.task_id) if golden else None)
                 for trajectory in group.trajectories:
                     lengths = None if trajectory.continuations is None else [len(x) for x in trajectory.continuations]
                     assert lengths == ([number] * len(trajectory.steps) if number else None)
 
 
-def test_a_benchmark_without_references_is_refused_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(benchmark: object, task_id: str) -> None:
-        raise EnvError(f"{task_id}: searchqa-real has no reference trajectories")
+@pytest.mark.parametrize("subset", ALFWORLD.subsets)
+def test_a_benchmark_without_references_of_a_kind_is_refused_before_the_run(
+    subset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = {task.id for task in ALFWORLD.panel("train").tasks if task.subset == subset}
+    known = AlfworldBenchmark.solution
 
-    monkeypatch.setattr("stepcredit.envs.alfworld.benchmark.AlfworldBenchmark.solution", unknown)
+    def solution(benchmark: AlfworldBenchmark, task_id: str) -> tuple[str, ...]:
+        if task_id in lacking:
+            raise EnvError(f"{task_id}: searchqa-real has no reference trajectories")
+        return known(benchmark, task_id)
+
+    monkeypatch.setattr(AlfworldBenchmark, "solution", solution)
     with pytest.raises(EnvError, match=r"'stepopsd' .*'golden_rollout'.* needs .*searchqa-real has no reference"):
         assemble(GOLDEN, "cpu")
     assemble(small_spec(), "cpu")

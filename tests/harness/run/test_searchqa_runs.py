@@ -12,12 +12,13 @@ from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
 from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
 from stepcredit.envs.searchqa.retrieval.server import create_app
 from stepcredit.envs.searchqa.synthetic import synthetic_corpus
-from stepcredit.harness.engine.cached import TransformersEngine
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import load_policy
 from stepcredit.harness.record import files
 from stepcredit.harness.record.cell import EPISODES, Cell
 from stepcredit.harness.record.rows import EpisodeRow, read_rows
+from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RunSpec
 from stepcredit.methods.spans import target_steps
@@ -137,7 +138,7 @@ def test_spans_are_the_text_between_the_tags_and_observations_carry_no_credit() 
     policy = load_policy("tiny", benchmark)
     limits = spec_of().rollout.model_copy(update={"group": 2})
     tasks = benchmark.panel("test").stratified(1, 0).tasks
-    groups = rollout(policy, TransformersEngine(policy.model), benchmark.make, tasks, limits, 0, 0)
+    groups = rollout(Player.of(policy, benchmark), tasks, limits, Draws(0, update=0))
     kinds = set()
     for trajectory in (trajectory for group in groups for trajectory in group.trajectories):
         for step in trajectory.steps:
