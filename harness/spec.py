@@ -29,13 +29,13 @@ class RolloutSpec(Recorded):
     LATER = frozenset({"max_observation_tokens", "window", "show_actions"})
 
     tasks: int = Field(16, ge=1)
-    """Tasks an update."""
+    """Tasks per update."""
     group: int = Field(8, ge=1)
-    """Trajectories a task."""
+    """Trajectories per task."""
     max_turns: int = Field(20, ge=1)
-    """Agent turns an episode."""
+    """Agent turns per episode."""
     max_response_tokens: int = Field(24, ge=1)
-    """Tokens a turn; a turn that reaches it without closing its action is truncated and invalid."""
+    """Tokens per turn; a turn that reaches it without closing its action is truncated and invalid."""
     max_context_tokens: int = Field(1024, ge=16)
     """Tokens of transcript; an episode whose next turn may not fit ends with `context_limit`."""
     max_observation_tokens: int | None = Field(None, ge=16)
@@ -83,7 +83,7 @@ class OptimSpec(Recorded):
     grad_clip: float = Field(1.0, gt=0.0)
     """Largest global gradient norm."""
     token_budget: int = Field(8192, ge=64)
-    """Padded tokens a micro-batch."""
+    """Padded tokens per micro-batch."""
 
 
 class EvalSpec(Recorded):

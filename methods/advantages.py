@@ -35,7 +35,7 @@ def group_advantages(rewards: Sequence[float], *, std: bool, eps: float) -> list
 
 
 def advantages_of(group: Group, *, std: bool = True, eps: float) -> list[float]:
-    """One advantage a trajectory, from the group's rewards.
+    """One advantage per trajectory, from the group's rewards.
 
     Raises:
         MethodError: a reward is not a finite number; names its task.

@@ -32,7 +32,7 @@ class AgentOpsdConfig(MethodConfig):
     """Added to the group's standard deviation; verl's value."""
 
 
-class AgentOpsd(Method):
+class AgentOpsd(Method[AgentOpsdConfig]):
     """A'_k = A ((1 - lambda) + lambda w_k) for all tokens of turn k (arXiv 2608.05987).
 
     Evidence e_k = sum_t D_t over the turn; belief B_k = sigmoid(l_0 + c_k), c_k = gamma c_{k-1} + e_k, l_0 the logit of
@@ -48,13 +48,9 @@ class AgentOpsd(Method):
         preserves_sign=True, uses_hindsight=True, needs_outcome=True, tilt="b", mixing="lambda_mix"
     )
 
-    def __init__(self, config: AgentOpsdConfig) -> None:
-        super().__init__(config)
-        self._config = config
-
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, eps=self._config.eps)
-        gaps = score_peer_gaps(group, advantages, rescore, self._config.hindsight_text)
+        advantages = advantages_of(group, eps=self.config.eps)
+        gaps = score_peer_gaps(group, advantages, rescore, self.config.hindsight_text)
         mean = math.fsum(trajectory.reward for trajectory in group.trajectories) / len(group.trajectories)
         prior = torch.tensor(mean, dtype=torch.float64).clamp(_LEAST_PRIOR, 1.0 - _LEAST_PRIOR).logit()
         return [
@@ -69,8 +65,8 @@ class AgentOpsd(Method):
         evidence_K = torch.stack([turn_T.sum() for turn_T in gap_T.double().split(lengths)])
         moved_K = self._moves(evidence_K, prior)
         z_K = _standardised(moved_K if advantage > 0 else -moved_K)
-        weight_K = (1.0 + self._config.b * z_K).clamp(1.0 - self._config.b, 1.0 + self._config.b)
-        share = self._config.lambda_mix
+        weight_K = (1.0 + self.config.b * z_K).clamp(1.0 - self.config.b, 1.0 + self.config.b)
+        share = self.config.lambda_mix
         shaped_K = advantage * ((1.0 - share) + share * weight_K)
         numbers = {"taught_share": 1.0, "belief_moved": float(moved_K.abs().mean())}
         return Credit(torch.repeat_interleave(shaped_K.float(), torch.tensor(lengths)), diagnostics=numbers)
@@ -79,7 +75,7 @@ class AgentOpsd(Method):
         """B_k - B_{k-1}."""
         evidence, belief, moves = torch.zeros_like(prior), prior.sigmoid(), []
         for turn in evidence_K:
-            evidence = self._config.gamma * evidence + turn
+            evidence = self.config.gamma * evidence + turn
             before, belief = belief, (prior + evidence).sigmoid()
             moves.append(belief - before)
         return torch.stack(moves)

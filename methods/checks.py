@@ -16,13 +16,13 @@ def require_valid(method: Method, group: Group, credits: Sequence[Credit]) -> No
     """Check what a method returned for a group.
 
     Raises:
-        MethodError: not one credit a trajectory, a wrong shape or type, a gradient, a number that is not finite, or
+        MethodError: not one credit per trajectory, a wrong shape or type, a gradient, a number that is not finite, or
             credit off the spans of a method that declares `on_spans`.
     """
     if len(credits) != len(group.trajectories):
         raise MethodError(
             f"method {method.name!r} returned {len(credits)} credits for the {len(group.trajectories)} trajectories "
-            f"of {group.task_id!r}; it must return one a trajectory, in their order"
+            f"of {group.task_id!r}; it must return one per trajectory, in their order"
         )
     for trajectory, credit in zip(group.trajectories, credits, strict=True):
         if not isinstance(credit, Credit):
@@ -41,7 +41,7 @@ def _require_usable(method: Method, trajectory: Trajectory, name: str, credit_T:
     if credit_T.shape != (trajectory.response_tokens,):
         raise MethodError(
             f"{whose} has shape {list(credit_T.shape)} for {trajectory.response_tokens} response tokens; "
-            "it must be one number a token"
+            "it must be one number per token"
         )
     if not credit_T.is_floating_point():
         raise MethodError(f"{whose} is of type {credit_T.dtype}; it must be floating point")

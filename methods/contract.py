@@ -10,12 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from stepcredit.methods.recorded import Recorded
 
@@ -154,7 +155,7 @@ class Rescorer(Protocol):
     """Scores trajectories under other contexts and weights."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
-        """One detached float32 tensor [T] a request, over all response tokens of its trajectory in order."""
+        """One detached float32 tensor [T] per request, over all response tokens of its trajectory in order."""
         ...
 
 
@@ -196,12 +197,14 @@ class Needs:
             run's folder or a policy's; None for methods without one.
         golden: whether groups carry the benchmark's reference trajectory.
         continuations: fresh episodes from the state before each step; 0 for methods without them.
+        answers: whether it aims at the actions that are answers, and must be told which these are.
     """
 
     stale_refresh: int | None = None
     checkpoint: str | None = None
     golden: bool = False
     continuations: int = 0
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,9 @@ class Traits:
         mixing: option at whose 0 the method is GRPO, bit for bit.
         step_budget: boolean option that gives every step the same mean |A'|, within a factor of 2 either way.
         prefix_only: given rewards and hindsight, no token's credit depends on a later one (without a step budget).
+        teachers: the most teachers, each with a hindsight block or weights of its own, that score one trajectory.
+        distils: some credit has a weight in the auxiliary loss.
+        compares_states: credit depends on which steps were taken in the same state, or after the same observation.
     """
 
     preserves_sign: bool
@@ -231,27 +237,46 @@ class Traits:
     mixing: str | None = None
     step_budget: str | None = None
     prefix_only: bool = False
+    teachers: int = 1
+    distils: bool = False
+    compares_states: bool = False
 
 
-class Method(ABC):
-    """A credit-assignment method: its options, its traits and one function."""
+ConfigT_co = TypeVar("ConfigT_co", bound=MethodConfig, default=MethodConfig, covariant=True)
+
+
+class Method(ABC, Generic[ConfigT_co]):
+    """A credit-assignment method: its options, its traits and one function.
+
+    Attributes:
+        name: what `--method` takes, and the registry's key.
+        paper: where it was published.
+        label: how tables and figures spell it; the name, where it is not given.
+        config: its options, of its own `Config`.
+    """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     traits: ClassVar[Traits]
 
-    def __init__(self, config: MethodConfig) -> None:
-        self._options = config
+    def __init__(self, config: ConfigT_co) -> None:
+        self.config = config
 
     def options(self) -> dict[str, Any]:
         """Every option with its value, defaults included, as JSON values."""
-        return self._options.model_dump(mode="json")
+        return self.config.model_dump(mode="json")
 
     @property
     def needs(self) -> Needs:
         """What the method is to be given with these options."""
         return Needs()
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether tokens are scored with hindsight or by other weights than the policy's."""
+        others = self.needs.stale_refresh is not None or self.needs.checkpoint is not None
+        return others or self.traits.uses_hindsight
 
     @abstractmethod
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:

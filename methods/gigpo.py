@@ -27,7 +27,7 @@ class GigpoConfig(MethodConfig):
     """Added to the standard deviations; verl-agent's value."""
 
 
-class Gigpo(Method):
+class Gigpo(Method[GigpoConfig]):
     """A'_k = A + omega A_step(k) for all tokens of step k (arXiv 2505.10978, eq. 8).
 
     Steps of a group with the same anchor, the observation before them, form a step group; A_step is the return-to-go
@@ -38,19 +38,21 @@ class Gigpo(Method):
     name: ClassVar[str] = "gigpo"
     paper: ClassVar[str] = "GiGPO, arXiv 2505.10978"
     Config: ClassVar[type[MethodConfig]] = GigpoConfig
-    traits: ClassVar[Traits] = Traits(preserves_sign=False, uses_hindsight=False, needs_outcome=False, mixing="omega")
-
-    def __init__(self, config: GigpoConfig) -> None:
-        super().__init__(config)
-        self._config = config
+    traits: ClassVar[Traits] = Traits(
+        preserves_sign=False,
+        uses_hindsight=False,
+        needs_outcome=False,
+        mixing="omega",
+        compares_states=True,
+    )
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, std=self._config.std, eps=self._config.eps)
+        advantages = advantages_of(group, std=self.config.std, eps=self.config.eps)
         steps, shared = self._step_advantages(group)
         credits = []
         for trajectory, advantage, of_steps in zip(group.trajectories, advantages, steps, strict=True):
             lengths_K = torch.tensor([len(step.response_ids) for step in trajectory.steps], dtype=torch.long)
-            added_K = torch.tensor([self._config.omega * value for value in of_steps], dtype=torch.float32)
+            added_K = torch.tensor([self.config.omega * value for value in of_steps], dtype=torch.float32)
             credits.append(
                 Credit(torch.repeat_interleave(advantage + added_K, lengths_K), diagnostics={"shared_anchors": shared})
             )
@@ -62,11 +64,11 @@ class Gigpo(Method):
         for index, trajectory in enumerate(group.trajectories):
             for k, step in enumerate(trajectory.steps):
                 seen = trajectory.steps[k - 1].observation if k else ""
-                places[step.state_key if self._config.anchor == "state" else seen].append((index, k))
+                places[step.state_key if self.config.anchor == "state" else seen].append((index, k))
         found = [[0.0] * len(trajectory.steps) for trajectory in group.trajectories]
         for members in places.values():
             returns = [self._return_to_go(group, index, k) for index, k in members]
-            values = group_advantages(returns, std=self._config.std, eps=self._config.eps)
+            values = group_advantages(returns, std=self.config.std, eps=self.config.eps)
             for (index, k), value in zip(members, values, strict=True):
                 found[index][k] = value
         total = sum(map(len, found))
@@ -74,4 +76,4 @@ class Gigpo(Method):
 
     def _return_to_go(self, group: Group, index: int, k: int) -> float:
         trajectory = group.trajectories[index]
-        return self._config.gamma ** (len(trajectory.steps) - 1 - k) * trajectory.reward
+        return self.config.gamma ** (len(trajectory.steps) - 1 - k) * trajectory.reward

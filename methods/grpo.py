@@ -19,7 +19,7 @@ class GrpoConfig(MethodConfig):
     """Added to the standard deviation; verl's value."""
 
 
-class Grpo(Method):
+class Grpo(Method[GrpoConfig]):
     """A_t = A_i = (R_i - mean R) / (std R + eps) for all tokens t of trajectory i (arXiv 2402.03300).
 
     Without `std` it is Dr. GRPO's (arXiv 2503.20783). How tokens are averaged and how far their ratios may go are the
@@ -32,12 +32,8 @@ class Grpo(Method):
     Config: ClassVar[type[MethodConfig]] = GrpoConfig
     traits: ClassVar[Traits] = Traits(preserves_sign=True, uses_hindsight=False, needs_outcome=True, prefix_only=True)
 
-    def __init__(self, config: GrpoConfig) -> None:
-        super().__init__(config)
-        self._config = config
-
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, std=self._config.std, eps=self._config.eps)
+        advantages = advantages_of(group, std=self.config.std, eps=self.config.eps)
         return [
             Credit(constant(trajectory, advantage))
             for trajectory, advantage in zip(group.trajectories, advantages, strict=True)

@@ -52,7 +52,7 @@ class OpdConfig(MethodConfig):
         return self
 
 
-class Opd(Method):
+class Opd(Method[OpdConfig]):
     """A_t = weight * D_t, D_t = log pi_T(y_t | c + h, y_<t) - log pi(y_t | c, y_<t), over the whole response.
 
     The reverse-KL policy gradient of on-policy distillation (Thinking Machines 2025; GKD, arXiv 2306.13649) with the
@@ -66,39 +66,35 @@ class Opd(Method):
     Config: ClassVar[type[MethodConfig]] = OpdConfig
     traits: ClassVar[Traits] = Traits(preserves_sign=False, uses_hindsight=True, needs_outcome=True, prefix_only=True)
 
-    def __init__(self, config: OpdConfig) -> None:
-        super().__init__(config)
-        self._config = config
-
     @property
     def needs(self) -> Needs:
-        refresh = self._config.refresh if self._config.teacher is Weights.STALE else None
-        return Needs(stale_refresh=refresh, checkpoint=self._config.checkpoint)
+        refresh = self.config.refresh if self.config.teacher is Weights.STALE else None
+        return Needs(stale_refresh=refresh, checkpoint=self.config.checkpoint)
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         lessons = [self._lesson(group, index) for index in range(len(group.trajectories))]
-        gaps = score_gaps(lessons, rescore, teacher=self._config.teacher)
+        gaps = score_gaps(lessons, rescore, teacher=self.config.teacher)
         return [
             self._credit(trajectory, base, gap_T)
             for trajectory, base, gap_T in zip(group.trajectories, self._bases(group), gaps, strict=True)
         ]
 
     def _bases(self, group: Group) -> list[float]:
-        if self._config.base == "grpo":
-            return advantages_of(group, eps=self._config.eps)
+        if self.config.base == "grpo":
+            return advantages_of(group, eps=self.config.eps)
         return [0.0] * len(group.trajectories)
 
     def _lesson(self, group: Group, index: int) -> Lesson | None:
         trajectory = group.trajectories[index]
-        if not trajectory.response_tokens or self._config.weight == 0.0:
+        if not trajectory.response_tokens or self.config.weight == 0.0:
             return None
-        if self._config.hindsight == "none":
+        if self.config.hindsight == "none":
             return Lesson(trajectory, None)
-        hint = peer_hindsight(group, index, self._config.hindsight_text)
+        hint = peer_hindsight(group, index, self.config.hindsight_text)
         return None if hint is None else Lesson(trajectory, hint)
 
     def _credit(self, trajectory: Trajectory, base: float, gap_T: Tensor | None) -> Credit:
         if gap_T is None:
             return Credit(constant(trajectory, base), diagnostics={"taught_share": 0.0})
         numbers = {"taught_share": 1.0, "gap_mean": float(gap_T.mean()), "gap_abs": float(gap_T.abs().mean())}
-        return Credit(base + self._config.weight * gap_T, diagnostics=numbers)
+        return Credit(base + self.config.weight * gap_T, diagnostics=numbers)

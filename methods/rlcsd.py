@@ -27,7 +27,7 @@ class RlcsdConfig(MethodConfig):
     """Added to the group's standard deviation; verl's value."""
 
 
-class Rlcsd(Method):
+class Rlcsd(Method[RlcsdConfig]):
     """C_t = D_t(right hint) - D_t(wrong hint): what any hint does to style cancels (arXiv 2606.11709).
 
     C_t = log pi(y_t | c + right, y_<t) - log pi(y_t | c + wrong, y_<t), the policy itself as teacher. The right hint is
@@ -46,14 +46,11 @@ class Rlcsd(Method):
         tilt="clip",
         mixing="lambda_mix",
         prefix_only=True,
+        teachers=2,
     )
 
-    def __init__(self, config: RlcsdConfig) -> None:
-        super().__init__(config)
-        self._config = config
-
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, eps=self._config.eps)
+        advantages = advantages_of(group, eps=self.config.eps)
         pairs = [self._pair(group, index, advantage) for index, advantage in enumerate(advantages)]
         contrasts = score_contrasts(pairs, rescore, teacher=Weights.LIVE)
         return [
@@ -62,7 +59,7 @@ class Rlcsd(Method):
         ]
 
     def _pair(self, group: Group, index: int, advantage: float) -> tuple[Lesson, Lesson] | None:
-        trajectory, text = group.trajectories[index], self._config.hindsight_text
+        trajectory, text = group.trajectories[index], self.config.hindsight_text
         right, wrong = peer_hindsight(group, index, text), wrong_hindsight(group, index, text)
         if advantage == 0.0 or not trajectory.response_tokens or right is None or wrong is None:
             return None
@@ -71,6 +68,6 @@ class Rlcsd(Method):
     def _credit(self, trajectory: Trajectory, advantage: float, contrast_T: Tensor | None) -> Credit:
         if contrast_T is None:
             return Credit(constant(trajectory, advantage), diagnostics={"taught_share": 0.0})
-        numbers = weight_diagnostics(advantage, contrast_T, alpha_clip=self._config.clip, form="exp")
-        shaped_T = tilt_advantage(advantage, contrast_T, clip=self._config.clip, lambda_mix=self._config.lambda_mix)
+        numbers = weight_diagnostics(advantage, contrast_T, alpha_clip=self.config.clip, form="exp")
+        shaped_T = tilt_advantage(advantage, contrast_T, clip=self.config.clip, lambda_mix=self.config.lambda_mix)
         return Credit(shaped_T, diagnostics={"taught_share": 1.0} | numbers)

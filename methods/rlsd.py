@@ -27,7 +27,7 @@ class RlsdConfig(MethodConfig):
     """Added to the group's standard deviation; verl's value."""
 
 
-class Rlsd(Method):
+class Rlsd(Method[RlsdConfig]):
     """A'_t = A ((1 - lambda) + lambda w_t), w_t = clip(exp(sign(A) D_t), 1 - clip, 1 + clip) (arXiv 2604.03128).
 
     D_t = log pi(y_t | c + h, y_<t) - log pi(y_t | c, y_<t), the policy itself in hindsight as teacher, over the whole
@@ -46,13 +46,9 @@ class Rlsd(Method):
         prefix_only=True,
     )
 
-    def __init__(self, config: RlsdConfig) -> None:
-        super().__init__(config)
-        self._config = config
-
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, eps=self._config.eps)
-        gaps = score_peer_gaps(group, advantages, rescore, self._config.hindsight_text)
+        advantages = advantages_of(group, eps=self.config.eps)
+        gaps = score_peer_gaps(group, advantages, rescore, self.config.hindsight_text)
         return [
             self._credit(trajectory, advantage, gap_T)
             for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
@@ -61,6 +57,6 @@ class Rlsd(Method):
     def _credit(self, trajectory: Trajectory, advantage: float, gap_T: Tensor | None) -> Credit:
         if gap_T is None:
             return Credit(constant(trajectory, advantage), diagnostics={"taught_share": 0.0})
-        numbers = weight_diagnostics(advantage, gap_T, alpha_clip=self._config.clip, form="exp")
-        shaped_T = tilt_advantage(advantage, gap_T, clip=self._config.clip, lambda_mix=self._config.lambda_mix)
+        numbers = weight_diagnostics(advantage, gap_T, alpha_clip=self.config.clip, form="exp")
+        shaped_T = tilt_advantage(advantage, gap_T, clip=self.config.clip, lambda_mix=self.config.lambda_mix)
         return Credit(shaped_T, diagnostics={"taught_share": 1.0} | numbers)

@@ -26,7 +26,7 @@ class SdarConfig(MethodConfig):
     """Added to the group's standard deviation; verl's value."""
 
 
-class Sdar(Method):
+class Sdar(Method[SdarConfig]):
     """L = L_GRPO + lambda agg(g_t (q_t - s_t)), g_t = stopgrad(sigmoid(beta D_t)) (arXiv 2605.15155).
 
     The advantage is GRPO's; lambda g_t is the weight of each token in the distillation loss, whose gradient flows
@@ -39,16 +39,17 @@ class Sdar(Method):
     paper: ClassVar[str] = "SDAR, arXiv 2605.15155"
     Config: ClassVar[type[MethodConfig]] = SdarConfig
     traits: ClassVar[Traits] = Traits(
-        preserves_sign=True, uses_hindsight=True, needs_outcome=True, mixing="lambda_distill", prefix_only=True
+        preserves_sign=True,
+        uses_hindsight=True,
+        needs_outcome=True,
+        mixing="lambda_distill",
+        prefix_only=True,
+        distils=True,
     )
 
-    def __init__(self, config: SdarConfig) -> None:
-        super().__init__(config)
-        self._config = config
-
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, eps=self._config.eps)
-        gaps = score_peer_gaps(group, advantages, rescore, self._config.hindsight_text)
+        advantages = advantages_of(group, eps=self.config.eps)
+        gaps = score_peer_gaps(group, advantages, rescore, self.config.hindsight_text)
         return [
             self._credit(trajectory, advantage, gap_T)
             for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
@@ -58,6 +59,6 @@ class Sdar(Method):
         advantage_T = constant(trajectory, advantage)
         if gap_T is None:
             return Credit(advantage_T, constant(trajectory, 0.0), {"taught_share": 0.0})
-        gate_T = (self._config.beta * gap_T).sigmoid()
+        gate_T = (self.config.beta * gap_T).sigmoid()
         numbers = {"taught_share": 1.0, "gap_mean": float(gap_T.mean()), "gate_mean": float(gate_T.mean())}
-        return Credit(advantage_T, self._config.lambda_distill * gate_T, numbers)
+        return Credit(advantage_T, self.config.lambda_distill * gate_T, numbers)

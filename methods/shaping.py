@@ -98,7 +98,7 @@ def _require_usable(gap_T: Tensor, step_T: Tensor, alpha_clip: float, lambda_mix
     if gap_T.ndim != 1 or gap_T.shape != step_T.shape:
         raise MethodError(
             f"gap_T has shape {tuple(gap_T.shape)} and step_T {tuple(step_T.shape)}; "
-            "both must be [T], one number a response token"
+            "both must be [T], one number per response token"
         )
     if not 0.0 <= alpha_clip < 1.0:
         raise MethodError(f"alpha_clip is {alpha_clip}; choose it at least 0 and below 1")

@@ -17,6 +17,9 @@ TargetSpans = Literal["action_only", "clean_step_no_observation", "answer_only",
 a response, so no span can reach them.
 """
 
+ANSWERS: frozenset[TargetSpans] = frozenset({"answer_only", "final_answer_only"})
+"""Those that depend on which actions are answers."""
+
 _ANSWER = "answer"
 
 

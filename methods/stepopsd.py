@@ -22,7 +22,7 @@ from stepcredit.methods.contract import (
 from stepcredit.methods.gaps import Lesson, StudentScoring, score_gaps
 from stepcredit.methods.hindsight import HindsightText, golden_hindsight, peer_hindsight, with_outcome
 from stepcredit.methods.shaping import WeightForm, shape_advantages, weight_diagnostics
-from stepcredit.methods.spans import TargetSpans, target_steps
+from stepcredit.methods.spans import ANSWERS, TargetSpans, target_steps
 
 __all__ = ["StepOpsd", "StepOpsdConfig", "shape_advantages"]
 
@@ -61,7 +61,7 @@ class StepOpsdConfig(MethodConfig):
     """Added to the group's standard deviation; verl's value."""
 
 
-class StepOpsd(Method):
+class StepOpsd(Method[StepOpsdConfig]):
     """A'_t = (1 - lambda) A + lambda w_t A on the target spans, equal budget a step (arXiv 2605.27140).
 
     w_t = clip(2 sigmoid(sign(A) D_t), 1 - alpha, 1 + alpha), D_t = log pi_T(y_t | c_k + h) - log pi(y_t | c_k), h the
@@ -84,27 +84,24 @@ class StepOpsd(Method):
         prefix_only=True,
     )
 
-    def __init__(self, config: StepOpsdConfig) -> None:
-        super().__init__(config)
-        self._config = config
-
     @property
     def needs(self) -> Needs:
-        refresh = self._config.refresh if self._config.teacher == "stale_ref_policy" else None
-        return Needs(stale_refresh=refresh, golden=self._config.hindsight == "golden_rollout")
+        refresh = self.config.refresh if self.config.teacher == "stale_ref_policy" else None
+        golden, answers = self.config.hindsight == "golden_rollout", self.config.target in ANSWERS
+        return Needs(stale_refresh=refresh, golden=golden, answers=answers)
 
     def lambda_at(self, update: int) -> float:
         """lambda_mix at an update: linear from its initial value at 0 to 0 at `decay_updates`."""
-        return self._config.lambda_mix * max(0.0, 1.0 - update / self._config.decay_updates)
+        return self.config.lambda_mix * max(0.0, 1.0 - update / self.config.decay_updates)
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         lambda_mix = self.lambda_at(update)
-        advantages = advantages_of(group, eps=self._config.eps)
+        advantages = advantages_of(group, eps=self.config.eps)
         lessons: list[Lesson | None] = [None] * len(advantages)
-        if lambda_mix > 0.0 or self._config.diagnose_after_decay:
+        if lambda_mix > 0.0 or self.config.diagnose_after_decay:
             lessons = [self._lesson(group, index, advantage) for index, advantage in enumerate(advantages)]
-        teacher = Weights.STALE if self._config.teacher == "stale_ref_policy" else Weights.LIVE
-        gaps = score_gaps(lessons, rescore, teacher=teacher, student=self._config.student)
+        teacher = Weights.STALE if self.config.teacher == "stale_ref_policy" else Weights.LIVE
+        gaps = score_gaps(lessons, rescore, teacher=teacher, student=self.config.student)
         return [
             self._credit(trajectory, advantage, gap_T, lambda_mix)
             for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
@@ -115,21 +112,21 @@ class StepOpsd(Method):
         trajectory = group.trajectories[index]
         if advantage == 0.0 or not trajectory.response_tokens:
             return None
-        if self._config.hindsight == "none":
+        if self.config.hindsight == "none":
             return Lesson(trajectory, None)
-        text = self._config.hindsight_text
-        golden = self._config.hindsight == "golden_rollout"
+        text = self.config.hindsight_text
+        golden = self.config.hindsight == "golden_rollout"
         hint = golden_hindsight(group, text) if golden else peer_hindsight(group, index, text)
         if hint is None:
             return None
-        return Lesson(trajectory, with_outcome(hint, trajectory) if self._config.outcome_line else hint)
+        return Lesson(trajectory, with_outcome(hint, trajectory) if self.config.outcome_line else hint)
 
     def _credit(self, trajectory: Trajectory, advantage: float, gap_T: Tensor | None, lambda_mix: float) -> Credit:
         numbers = {"lambda_mix": lambda_mix, "taught_share": float(gap_T is not None)}
         if gap_T is None:
             return Credit(constant(trajectory, advantage), diagnostics=numbers)
-        step_T = target_steps(trajectory, self._config.target)
-        alpha_clip, form, budget = self._config.alpha_clip, self._config.weight, self._config.budget
+        step_T = target_steps(trajectory, self.config.target)
+        alpha_clip, form, budget = self.config.alpha_clip, self.config.weight, self.config.budget
         numbers |= weight_diagnostics(advantage, gap_T[step_T >= 0], alpha_clip=alpha_clip, form=form)
         shaped_T = shape_advantages(
             advantage, gap_T, step_T, alpha_clip=alpha_clip, lambda_mix=lambda_mix, weight=form, budget=budget

@@ -28,7 +28,7 @@ class VinePpoConfig(MethodConfig):
     """K: fresh episodes from the state before each step."""
 
 
-class VinePpo(Method):
+class VinePpo(Method[VinePpoConfig]):
     """A_k = V(s_{k+1}) - V(s_k) for all tokens of step k (arXiv 2410.01679, eq. 7, without discount).
 
     V(s_k) is the mean return of K fresh episodes of the current policy from the state before step k; after the last
@@ -41,13 +41,9 @@ class VinePpo(Method):
     Config: ClassVar[type[MethodConfig]] = VinePpoConfig
     traits: ClassVar[Traits] = Traits(preserves_sign=False, uses_hindsight=False, needs_outcome=False)
 
-    def __init__(self, config: VinePpoConfig) -> None:
-        super().__init__(config)
-        self._config = config
-
     @property
     def needs(self) -> Needs:
-        return Needs(continuations=self._config.continuations)
+        return Needs(continuations=self.config.continuations)
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         return [self._credit(trajectory) for trajectory in group.trajectories]
@@ -61,7 +57,7 @@ class VinePpo(Method):
 
     def _values(self, trajectory: Trajectory) -> list[float]:
         """V of the state before each step."""
-        wanted, found = self._config.continuations, trajectory.continuations
+        wanted, found = self.config.continuations, trajectory.continuations
         counts = None if found is None else {len(returns) for returns in found}
         if found is None or len(found) != len(trajectory.steps) or counts not in (set(), {wanted}):
             raise MethodError(

@@ -113,7 +113,7 @@ class FolderSource:
 
 
 class PackedSource:
-    """One compressed JSON line a game, a file a split, checked against SHA256SUMS beside them."""
+    """One compressed JSON line per game, one file per split, checked against SHA256SUMS beside them."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

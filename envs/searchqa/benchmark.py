@@ -30,7 +30,7 @@ class SearchQaBenchmark:
 
     Args:
         suite: `synthetic` or `real`.
-        options: retriever, passages a query, turns, rewards.
+        options: retriever, passages per query, turns, rewards.
         environ: where STEPCREDIT_DATA is looked up; the process's environment by default.
     """
 

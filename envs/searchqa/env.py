@@ -29,7 +29,7 @@ class Rules:
     """What holds for every episode.
 
     Attributes:
-        topk: passages a query.
+        topk: passages per query.
         searches: turns in which the agent may search; one more turn is for the answer alone.
         format_reward: added to the reward of an answered episode without an invalid turn.
     """

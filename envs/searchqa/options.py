@@ -19,7 +19,7 @@ class SearchOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     topk: int = Field(3, ge=1, le=100)
-    """Passages a query."""
+    """Passages per query."""
     searches: int = Field(4, ge=0)
     """Turns in which the agent may search; one more turn is for the answer alone."""
     format_reward: float = Field(0.0, ge=0.0, le=1.0)

@@ -40,7 +40,7 @@ def measure_rescoring(policy: Policy, benchmark: Benchmark) -> dict[str, float]:
     the peer that succeeded. The baseline reads each step's whole prompt twice, with and without that block.
 
     Returns:
-        Medians of milliseconds a trajectory, over repetitions and trajectories; the ratio at 30 steps; the rescorer's
+        Medians of milliseconds per trajectory, over repetitions and trajectories; the ratio at 30 steps; the rescorer's
         time at 40 steps over that at 20; the largest difference of a log-probability.
     """
     tasks = benchmark.panel("train").tasks[:30]

@@ -41,7 +41,7 @@ class GenerateEngine:
         return True
 
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> GenerateSession:
-        """Start one sequence a prompt."""
+        """Start one sequence per prompt."""
         return GenerateSession(self._model, prompts)
 
 
@@ -93,7 +93,7 @@ class _Watch:
         self.processor, self.criterion = _Processor(self), _Criterion(self)
 
     def choose(self, logits_BV: Tensor) -> Tensor:
-        """Scores that leave one token a row."""
+        """Scores that leave one token per row."""
         index_B = np.full_like(self._seed_B, max(map(len, self.drawn)))
         uniform_B = torch.from_numpy(uniforms(self._seed_B, index_B)).to(logits_BV.device)
         token_B, logprob_B = draw(logits_BV, uniform_B, self._temperature)

@@ -1,4 +1,4 @@
-"""lm-eval on a model in memory: our tasks in, one answer an example and metric out.
+"""lm-eval on a model in memory: our tasks in, one answer per example and metric out.
 
 lm-eval's `evaluate` is called, not its `simple_evaluate`, which seeds the global generators, asks the hub for the
 model's name and collects facts about the machine. Nothing here needs a network.

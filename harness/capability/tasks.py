@@ -27,7 +27,7 @@ class Task:
     Attributes:
         suite: how they are asked.
         subset: which of the suite's tasks it is, such as a dataset's name.
-        documents: one an example, each with a unique `id`.
+        documents: one per example, each with a unique `id`.
     """
 
     suite: Suite

@@ -40,7 +40,7 @@ Jobs = Annotated[
     int | None,
     typer.Option("--jobs", min=1, help="Runs at a time, each in its own process. Default: 2 on the CPU, 1 on a GPU."),
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="torch threads a run; part of a run's identity.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="torch threads per run; part of a run's identity.")]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, or auto: cuda for presets from the hub where there is a GPU.")
 ]

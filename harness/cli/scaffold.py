@@ -52,7 +52,7 @@ class ${title}Config(MethodConfig):
     """Share of the advantage that the first of many turns lacks; 0 is GRPO."""
 
 
-class $title(Method):
+class $title(Method[${title}Config]):
     """A'_t = (1 - late (K - k) / K) A for the tokens t of turn k of K, A as in GRPO (arXiv 2402.03300).
 
     Each trait is a promise that the law suite holds the method to; `stepcredit.methods.contract.Traits` explains them
@@ -71,12 +71,8 @@ class $title(Method):
         mixing="late",  # late = 0 is GRPO
     )
 
-    def __init__(self, config: ${title}Config) -> None:
-        super().__init__(config)
-        self._late = config.late
-
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        """One number a response token, for each trajectory of the group in its order."""
+        """One number per response token, for each trajectory of the group in its order."""
         advantages = advantages_of(group, eps=1e-6)
         return [self._credit(trajectory, a) for trajectory, a in zip(group.trajectories, advantages, strict=True)]
 
@@ -84,7 +80,7 @@ class $title(Method):
         credit_T, start, turns = constant(trajectory, advantage), 0, len(trajectory.steps)
         for k, step in enumerate(trajectory.steps, start=1):
             end = start + len(step.response_ids)
-            credit_T[start:end] *= 1.0 - self._late * (turns - k) / turns
+            credit_T[start:end] *= 1.0 - self.config.late * (turns - k) / turns
             start = end
         return Credit(credit_T)
 '''

@@ -40,7 +40,7 @@ class Choice:
     recipe: str | None = None
 
     def specs(self) -> list[RunSpec]:
-        """One spec a method and seed."""
+        """One spec per method and seed."""
         from stepcredit.harness.setup.settings import build_spec
 
         if self.recipe:

@@ -110,7 +110,7 @@ def cached_batch(
         heads: the model's.
         rows: [B] cache rows, ascending.
         starts: [B] filled positions of those rows.
-        counts: [B] new tokens a row, at least one each.
+        counts: [B] new tokens per row, at least one each.
     """
     positions = np.repeat(starts, counts) + _offsets(counts)
     place_T = cache.places(np.repeat(rows, counts), positions)
@@ -243,6 +243,8 @@ AttentionInterface.register(_NAME, _attention)
 def _attend_fresh(tile: Tile, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
     """Causal attention of rows without a past; differentiable."""
     group = query.shape[1] // key.shape[1]
+    # Repeated, although grouped heads need not be: on CUDA the flash kernel alone takes those, and has no float32; all
+    # others would fall back to the one that writes out every score.
     grids = [tile.spread(tensor).transpose(1, 2) for tensor in (query, key, value)]
     queries, keys, values = grids[0], *(grid.repeat_interleave(group, dim=1) for grid in grids[1:])
     attended = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scaling)
@@ -250,7 +252,7 @@ def _attend_fresh(tile: Tile, query: Tensor, key: Tensor, value: Tensor, scaling
 
 
 def _attend_single(tile: Tile, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
-    """One new token a row; a group of query heads is one small matrix against its shared keys."""
+    """One new token per row; a group of query heads is one small matrix against its shared keys."""
     rows, kv = keys.shape[:2]
     folded = tile.spread(query).view(rows * kv, query.shape[1] // kv, query.shape[2])
     key, value = (tensor.flatten(0, 1)[:, : tile.keys] for tensor in (keys, values))
@@ -263,7 +265,7 @@ def _attend_single(tile: Tile, query: Tensor, keys: Tensor, values: Tensor, scal
 
 
 def _attend_many(tile: Tile, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
-    """Several new tokens a row; the query heads of a group are folded into the queries of their shared keys."""
+    """Several new tokens per row; the query heads of a group are folded into the queries of their shared keys."""
     (rows, queries), (kv, size) = tile.shape, (keys.shape[1], query.shape[2])
     group = query.shape[1] // kv
     grid = tile.spread(query).view(rows, queries, kv, group, size)

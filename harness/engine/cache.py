@@ -63,7 +63,7 @@ class RowCache:
         return self.keys[0].shape[2]
 
     def reserve(self, tokens: int) -> None:
-        """Make room for that many tokens a row, growing by at least a half."""
+        """Make room for that many tokens per row, growing by at least a half."""
         if tokens <= self.capacity:
             return
         grown = _rounded(max(tokens, self.capacity * 3 // 2))

@@ -42,7 +42,7 @@ class TransformersEngine:
         return True
 
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> CachedSession:
-        """Start one sequence a prompt; equal prompts are computed once."""
+        """Start one sequence per prompt; equal prompts are computed once."""
         return CachedSession(self._model, self._heads, self._ends, prompts)
 
 

@@ -34,13 +34,13 @@ class Sample:
 class Session(Protocol):
     """Sequences that grow turn by turn: draw responses, append what the environment said, drop what has ended.
 
-    Every method takes and returns one entry a live row, in order.
+    Every method takes and returns one entry per live row, in order.
     """
 
     def generate(
         self, *, seeds: Sequence[int], new_tracker: Callable[[], TurnTracker], max_tokens: int, temperature: float
     ) -> list[Sample]:
-        """Draw one response a row, each until its action is closed or `max_tokens` are drawn.
+        """Draw one response per row, each until its action is closed or `max_tokens` are drawn.
 
         The draw of a token is the inverse of the cumulative distribution at the uniform of (seed, index in the turn),
         so that it does not depend on what else is in the batch.
@@ -75,14 +75,15 @@ class Engine(Protocol):
         ...
 
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> Session:
-        """Start one sequence a prompt."""
+        """Start one sequence per prompt."""
         ...
 
 
 def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Tokens [B] by inverse cumulative distribution, or the likeliest ones at temperature 0, and log-probabilities.
 
-    The distribution is summed up in integers: exact, in whatever order a device adds.
+    The distribution is summed up in integers, exact in whatever order a device adds: 51 bits for a probability of 1, so
+    that the sum over a vocabulary, which rounding may take beyond 1, stays far from the sign bit of 64.
     """
     precision = torch.promote_types(logits_BV.dtype, torch.float32)
     probability_BV = (logits_BV.to(precision) / (temperature or 1.0)).softmax(-1)

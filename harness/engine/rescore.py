@@ -92,7 +92,7 @@ class ModelRescorer:
     Args:
         policy: the live policy.
         stale: the lagging teacher; None for methods without one. It is one more copy of the weights in memory.
-        token_budget: padded tokens a forward pass.
+        token_budget: padded tokens per forward pass.
         temperature: of the rollouts.
         checkpoint: the other policy that teaches; None for methods without one.
         drawn: which weights drew the trajectories that are to be scored.
@@ -115,7 +115,7 @@ class ModelRescorer:
 
     @torch.no_grad()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
-        """One detached float32 tensor [T] a request, on the CPU, over all response tokens in order.
+        """One detached float32 tensor [T] per request, on the CPU, over all response tokens in order.
 
         Raises:
             MethodError: stale weights or a checkpoint's are asked for and there are none.
@@ -129,7 +129,7 @@ class ModelRescorer:
         return [self._answer(place, request, scores) for place, request in enumerate(requests)]
 
     def take_cut_tokens(self) -> int:
-        """Hindsight tokens that were cut off since this was last asked, counted once a request."""
+        """Hindsight tokens that were cut off since this was last asked, counted once per request."""
         count, self._cut_tokens = self._cut_tokens, 0
         return count
 

@@ -1,4 +1,4 @@
-"""Batches of padded responses as groups of trajectories, and credit back as one number a token."""
+"""Batches of padded responses as groups of trajectories, and credit back as one number per token."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Columns:
         step_BT: which step each token belongs to, ascending; None where every response is one step.
         action_BT: which tokens are a step's action, one stretch a step; those before it are its reasoning. None makes
             all of them the action.
-        states: [B] the state that each step was taken in, such as the observation before it; needed by gigpo.
+        states: [B] the state that each step was taken in, such as the observation before it; for methods that
+            compare states.
         success_above: responses with a larger reward succeed; only a group where some do and some do not is taught.
     """
 
@@ -85,11 +86,11 @@ def require_portable(method: Method) -> None:
     needs, complaint = method.needs, None
     if needs.continuations or needs.golden:
         complaint = "needs environments, which a batch of tokens has not; use stepcredit"
-    elif method.name == "sdar":
+    elif method.traits.distils:
         complaint = "has a loss of its own, which advantages cannot express; use stepcredit"
-    elif method.name == "rlcsd":
-        complaint = "compares two teachers, and columns hold one; use stepcredit"
-    elif method.options().get("target") in ("answer_only", "final_answer_only"):
+    elif method.traits.teachers > 1:
+        complaint = f"compares {method.traits.teachers} teachers, and columns hold one; use stepcredit"
+    elif needs.answers:
         complaint = "aims at answers, which columns do not know; choose target 'action_only' and mark them in action_BT"
     if complaint is not None:
         raise MethodError(f"method {method.name!r} {complaint}")
@@ -128,10 +129,10 @@ def _has_teacher(request: ScoreRequest) -> bool:
 
 def _require_columns(method: Method, columns: Columns) -> None:
     missing = [name for name in ("student_BT", "teacher_BT") if getattr(columns, name) is None]
-    if method.traits.uses_hindsight and missing:
+    if method.has_teacher and missing:
         raise MethodError(f"method {method.name!r} compares two policies and lacks {' and '.join(missing)}")
-    if method.name == "gigpo" and columns.states is None:
-        raise MethodError("method 'gigpo' compares steps that share a state and lacks `states`")
+    if method.traits.compares_states and columns.states is None:
+        raise MethodError(f"method {method.name!r} compares steps that share a state and lacks `states`")
     shape = tuple(columns.mask_BT.shape)
     for name in ("student_BT", "teacher_BT", "step_BT", "action_BT"):
         column = getattr(columns, name)

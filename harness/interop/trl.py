@@ -1,4 +1,4 @@
-"""A GRPOTrainer of TRL whose advantages, one a token, come from a registered method."""
+"""A GRPOTrainer of TRL whose advantages, one per token, come from a registered method."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class CreditGRPOTrainer(GRPOTrainer):
 
     TRL's loss takes advantages [B, T] from subclasses. Rewards are weighted and summed as TRL does; completions that no
     reward function scores get no credit. Completions with tool calls have a step between any two; others are one step.
-    A method with a teacher needs `teacher_logprobs` and gigpo needs `states`, which a subclass overrides. One process:
-    a group must not be spread over several. TRL's own table of completions goes on showing TRL's advantages.
+    A method with a teacher needs `teacher_logprobs`, one that compares states `states`, which a subclass overrides. One
+    process: a group must not be spread over several. TRL's own table of completions goes on showing TRL's advantages.
 
     Args:
         *args: as `GRPOTrainer`.
@@ -33,15 +33,18 @@ class CreditGRPOTrainer(GRPOTrainer):
         **kwargs: as `GRPOTrainer`.
 
     Raises:
-        UserError: settings of TRL's that the method would leave without effect, or no teacher for a method with one.
+        UserError: settings of TRL's that the method would leave without effect, or no teacher or states for a method
+            that needs them.
         MethodError: a batch of completions cannot serve the method.
     """
 
     def __init__(self, *args: Any, credit_method: Method, success_above: float = 0.0, **kwargs: Any) -> None:
         require_portable(credit_method)
-        self._taught = credit_method.traits.uses_hindsight
+        self._taught, name = credit_method.has_teacher, credit_method.name
         if self._taught and type(self).teacher_logprobs is CreditGRPOTrainer.teacher_logprobs:
-            raise UserError(f"method {credit_method.name!r} has a teacher; override teacher_logprobs in a subclass")
+            raise UserError(f"method {name!r} has a teacher; override teacher_logprobs in a subclass")
+        if credit_method.traits.compares_states and type(self).states is CreditGRPOTrainer.states:
+            raise UserError(f"method {name!r} compares steps that share a state; override states in a subclass")
         super().__init__(*args, **kwargs)
         self.credit_method = credit_method
         self._success_above = success_above

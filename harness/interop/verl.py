@@ -51,7 +51,7 @@ def register(
         try:
             register_adv_est(name)(built)
         except ValueError as error:
-            raise UserError(f"verl already has an estimator {name!r}; register each method once a process") from error
+            raise UserError(f"verl already has an estimator {name!r}; register each method once per process") from error
         names.append(name)
     return names
 

@@ -134,30 +134,18 @@ class Manifest(Recorded):
             git_commit=commit,
             git_dirty=dirty,
             versions=versions(),
-            data=inputs.data,
-            panels=inputs.panels,
-            subsets=inputs.subsets,
-            trained_subsets=inputs.trained_subsets,
+            **dict(inputs),
             grammar=inputs.data.get("grammar"),
             device=determinism["device"],
             threads=determinism["threads"],
             determinism=dict(determinism),
-            policy=inputs.policy,
-            teacher=inputs.teacher,
             weaker_promises=dict(weaker_promises),
         )
 
     @property
     def inputs(self) -> Inputs:
         """What the run started from."""
-        return Inputs(
-            data=self.data,
-            panels=self.panels,
-            subsets=self.subsets,
-            trained_subsets=self.trained_subsets,
-            policy=self.policy,
-            teacher=self.teacher,
-        )
+        return Inputs(**{name: getattr(self, name) for name in Inputs.model_fields})
 
     def write(self, folder: Path) -> None:
         """Write it to the run's folder, atomically."""

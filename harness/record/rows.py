@@ -197,7 +197,7 @@ def rollouts_sha256(groups: Iterable[Group]) -> str:
 
 
 def episode_rows(groups: Iterable[Group], *, phase: Phase, update: int, split: str, seed: int) -> list[EpisodeRow]:
-    """One row a trajectory, in the order of the groups."""
+    """One row per trajectory, in the order of the groups."""
     return [
         EpisodeRow(
             phase=phase,

@@ -82,7 +82,7 @@ def update_policy(
         reference: the policy of the KL term; needed if `spec.objective.kl` is positive.
         optimizer: over the policy's parameters.
         groups: the update's rollouts.
-        credits: valid ones (`stepcredit.methods.checks`), one a trajectory, in the order of the groups.
+        credits: valid ones (`stepcredit.methods.checks`), one per trajectory, in the order of the groups.
         spec: loss weights, micro-batch budget and temperature of the rollouts.
 
     Raises:

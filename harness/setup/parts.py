@@ -41,7 +41,7 @@ def assemble(spec: RunSpec, device: str) -> Parts:
     """Load everything that the spec names.
 
     Raises:
-        UserError: unknown or damaged policy or teacher, or more tasks an update than the split has.
+        UserError: unknown or damaged policy or teacher, or more tasks per update than the split has.
         EnvError: unknown benchmark, suite or split, unusable data, or no reference trajectories for a method that
             needs them.
         MethodError: unknown method or option.
@@ -53,16 +53,15 @@ def assemble(spec: RunSpec, device: str) -> Parts:
     _require_references(method, benchmark, train_panel)
     policy, wanted = load_policy(spec.model, benchmark, device), method.needs.checkpoint
     teacher = None if wanted is None else load_teacher(wanted, policy, benchmark, device)
-    return Parts(policy, benchmark, method, train_panel, eval_panel(spec, benchmark), teacher)
+    return Parts(policy, benchmark, method, train_panel, held_out_panel(spec.evaluation, benchmark), teacher)
 
 
-def eval_panel(spec: RunSpec, benchmark: Benchmark) -> Panel:
-    """The fixed held-out panel that the run is evaluated on.
+def held_out_panel(wanted: EvalSpec, benchmark: Benchmark) -> Panel:
+    """The fixed held-out panel that a run is evaluated on.
 
     Raises:
         UserError: the split has fewer tasks than asked for.
     """
-    wanted = spec.evaluation
     return sub_panel(benchmark.panel(wanted.split), wanted.size, wanted.panel_seed, per_subset=wanted.per_subset)
 
 
@@ -141,11 +140,10 @@ def _inputs(
     evaluation: EvalSpec,
     teacher_name: str | None,
 ) -> Inputs:
-    spec = RunSpec(model=model, benchmark=benchmark, suite=suite, train_split=train_split, evaluation=evaluation)
     tasks = load_benchmark(benchmark, suite, json.loads(options))
     policy = load_policy(model, tasks)
     teacher = None if teacher_name is None else load_teacher(teacher_name, policy, tasks, "cpu")
-    return record_inputs(policy, tasks, tasks.panel(train_split), eval_panel(spec, tasks), teacher)
+    return record_inputs(policy, tasks, tasks.panel(train_split), held_out_panel(evaluation, tasks), teacher)
 
 
 def _require_references(method: Method, benchmark: Benchmark, panel: Panel) -> None:

@@ -18,7 +18,7 @@ from stepcredit.methods.contract import Trajectory
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Sampled episodes at temperature 1, one a task.
+    """Sampled episodes at temperature 1, one per task.
 
     Attributes:
         hindsight: none, true (a successful episode of the same task) or foreign (of another task).

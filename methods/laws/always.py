@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stepcredit.methods.contract import Group, Needs, Trajectory, Weights
+from stepcredit.methods.contract import Group, Needs, ScoreRequest, Trajectory, Weights
 from stepcredit.methods.laws.groups import furnished, make_group, odd_groups, one_word_group
 from stepcredit.methods.laws.rescorers import DifferentiableRescorer, GapRescorer, HashRescorer
 from stepcredit.methods.laws.trial import UPDATES, Trial, for_all
@@ -96,7 +98,7 @@ def credit_is_a_constant(trial: Trial) -> None:
 
 
 def rescorer_is_asked_for_what_is_declared(trial: Trial) -> None:
-    """Hindsight only with its trait, other weights only where needed, never for nothing."""
+    """Hindsight and further teachers only with their traits, other weights only where needed, never for nothing."""
 
     def check(group: Group, update: int) -> None:
         method, rescore = trial.build(), HashRescorer()
@@ -108,6 +110,30 @@ def rescorer_is_asked_for_what_is_declared(trial: Trial) -> None:
             trial.require(request.weights in allowed, f"{request.weights} weights are asked for, but not in `needs`")
             declared = request.hindsight is None or method.traits.uses_hindsight
             trial.require(declared, "hindsight is asked for without the trait uses_hindsight")
+        most = _teachers(rescore)
+        trial.require(most <= method.traits.teachers, f"{most} teachers score one trajectory, more than `teachers`")
+
+    for_all(check, group=trial.groups, update=UPDATES)
+
+
+def losses_are_those_declared(trial: Trial) -> None:
+    """Weights in the auxiliary loss only with the trait distils."""
+
+    def check(group: Group, update: int) -> None:
+        distilled = any(credit.distill_T is not None for credit in trial.credit(group, update=update))
+        trial.require(trial.method.traits.distils or not distilled, "distill_T is given without the trait distils")
+
+    for_all(check, group=trial.groups, update=UPDATES)
+
+
+def states_matter_only_where_declared(trial: Trial) -> None:
+    """Without the trait compares_states, credit does not depend on states, nor, without hindsight, on observations."""
+    if trial.method.traits.compares_states:
+        return
+
+    def check(group: Group, update: int) -> None:
+        found = trial.credit(_apart(group, hinted=trial.method.traits.uses_hindsight), update=update)
+        trial.require_same(group, found, trial.credit(group, update=update), "credit changes with the states")
 
     for_all(check, group=trial.groups, update=UPDATES)
 
@@ -118,11 +144,54 @@ def declared_uses_are_real(trial: Trial) -> None:
     for trait in _OPTION_TRAITS:
         option = getattr(traits, trait)
         trial.require(option in (None, *trial.method.Config.model_fields), f"{trait} names no option: {option!r}")
-    trial.credit(furnished(one_word_group(True, False, True, False), method.needs), rescore, by=method)
+    group = furnished(one_word_group(True, False, True, False), method.needs)
+    credits = trial.credit(group, rescore, by=method)
     hinted = any(request.hindsight is not None for request in rescore.requests)
     trial.require(hinted == traits.uses_hindsight, f"uses_hindsight is {traits.uses_hindsight}")
     stale = any(request.weights is Weights.STALE for request in rescore.requests)
     trial.require(stale == traits.needs_stale_policy, f"needs_stale_policy is {traits.needs_stale_policy}")
+    most = _teachers(rescore)
+    trial.require(traits.teachers in (most, 1), f"teachers is {traits.teachers}, but {most} are asked")
+    distilled = any(credit.distill_T is not None and bool(credit.distill_T.any()) for credit in credits)
+    trial.require(distilled == traits.distils, f"distils is {traits.distils}")
+    if traits.compares_states:
+        apart, together = (trial.credit(moved, by=method) for moved in (_apart(group), _together(group)))
+        pairs = zip(apart, together, strict=True)
+        moved = any(not torch.equal(left.advantage_T, right.advantage_T) for left, right in pairs)
+        trial.require(moved, "compares_states is True")
+
+
+def _apart(group: Group, *, hinted: bool = False) -> Group:
+    """No two steps in one state, nor, but where hints may quote them, after one observation."""
+    return _placed(group, lambda index, k: f"{index}.{k}", hinted=hinted)
+
+
+def _together(group: Group) -> Group:
+    """All steps in one state, after one observation."""
+    return _placed(group, lambda index, k: "here", hinted=False)
+
+
+def _placed(group: Group, place: Callable[[int, int], str], *, hinted: bool) -> Group:
+    def moved(trajectory: Trajectory) -> Trajectory:
+        names = [place(trajectory.index, k) for k in range(len(trajectory.steps))]
+        steps = (
+            replace(step, state_key=name, observation=step.observation if hinted else name)
+            for step, name in zip(trajectory.steps, names, strict=True)
+        )
+        return replace(trajectory, steps=tuple(steps))
+
+    return replace(group, trajectories=tuple(moved(trajectory) for trajectory in group.trajectories))
+
+
+def _teachers(rescore: HashRescorer) -> int:
+    """The most contexts or weights, other than the policy's own, that scored one trajectory in one call."""
+    return max((_most_in(call) for call in rescore.calls), default=0)
+
+
+def _most_in(requests: Sequence[ScoreRequest]) -> int:
+    asked = {(r.trajectory.index, r.weights, r.hindsight) for r in requests}
+    counts = Counter(index for index, weights, hint in asked if hint is not None or weights is not Weights.LIVE)
+    return max(counts.values(), default=0)
 
 
 def _keeping_peers(group: Group, order: list[int]) -> list[int]:

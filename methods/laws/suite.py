@@ -23,6 +23,8 @@ ALWAYS: tuple[Check, ...] = (
     always.permuted_trajectories_get_permuted_credit,
     always.credit_is_a_constant,
     always.rescorer_is_asked_for_what_is_declared,
+    always.losses_are_those_declared,
+    always.states_matter_only_where_declared,
 )
 
 BY_TRAIT: Mapping[str, Check] = MappingProxyType(

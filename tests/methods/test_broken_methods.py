@@ -36,7 +36,7 @@ def traits(**declared: Any) -> Traits:
     return Traits(**{"preserves_sign": False, "uses_hindsight": False, "needs_outcome": False, **declared})
 
 
-class Broken(Method):
+class Broken(Method[Options]):
     """GRPO's advantage, bent by `bent`; the teacher is the policy itself under a hint."""
 
     name: ClassVar[str] = "broken"
@@ -45,10 +45,6 @@ class Broken(Method):
     traits: ClassVar[Traits] = traits()
     weights: ClassVar[Weights] = Weights.LIVE
     hindsight: ClassVar[str | None] = "h"
-
-    def __init__(self, config: Options) -> None:
-        super().__init__(config)
-        self.config = config
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         advantages = advantages_of(group, eps=1e-6)
@@ -201,13 +197,51 @@ class Centred(Broken):
         return gap_T - gap_T.mean() if len(gap_T) else gap_T
 
 
+class TwoHints(Broken):
+    """A right and a wrong hint, and only the first is declared."""
+
+    traits: ClassVar[Traits] = traits(uses_hindsight=True)
+
+    def bent(self, trajectory: Trajectory, advantage: float, rescore: Rescorer) -> Tensor:
+        if trajectory.response_tokens:
+            rescore.score([ScoreRequest(trajectory, Weights.LIVE, hint) for hint in ("right", "wrong")])
+        return constant(trajectory, advantage)
+
+
+class SecondLoss(Broken):
+    def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
+        return [Credit(credit.advantage_T, credit.advantage_T) for credit in super().credit(group, rescore, update)]
+
+
+class ByState(Broken):
+    """Only the first step in a state is taught."""
+
+    def bent(self, trajectory: Trajectory, advantage: float, rescore: Rescorer) -> Tensor:
+        states = [step.state_key for step in trajectory.steps]
+        new_K = torch.tensor([float(states.index(state) == k) for k, state in enumerate(states)])
+        lengths = torch.tensor([len(step.response_ids) for step in trajectory.steps], dtype=torch.long)
+        return advantage * new_K.repeat_interleave(lengths)
+
+
+class DistilsNothing(Broken):
+    traits: ClassVar[Traits] = traits(distils=True)
+
+
+class AsksNobody(Broken):
+    traits: ClassVar[Traits] = traits(teachers=2)
+
+
+class SeesNoState(Broken):
+    traits: ClassVar[Traits] = traits(compares_states=True)
+
+
 class Crashing(Broken):
     def bent(self, trajectory: Trajectory, advantage: float, rescore: Rescorer) -> Tensor:
         return constant(trajectory, advantage * len(trajectory.steps[0].response_ids))
 
 
 BROKEN: list[tuple[type[Method], str, str]] = [
-    (OneNumberAStep, "credit_is_usable", "it must be one number a token"),
+    (OneNumberAStep, "credit_is_usable", "it must be one number per token"),
     (Standardised, "odd_groups_are_credited", "not finite, first at response token 0 "),
     (Overflowing, "extreme_gaps_stay_finite", "is not finite"),
     (Restless, "credit_repeats", "another answer the second time"),
@@ -216,7 +250,13 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (Differentiable, "credit_is_a_constant", "carries a gradient"),
     (Undeclared, "rescorer_is_asked_for_what_is_declared", "stale weights are asked for, but not in `needs`"),
     (SignOfTheGap, "rescorer_is_asked_for_what_is_declared", "without the trait uses_hindsight"),
+    (TwoHints, "rescorer_is_asked_for_what_is_declared", "2 teachers score one trajectory, more than `teachers`"),
+    (SecondLoss, "losses_are_those_declared", "without the trait distils"),
+    (ByState, "states_matter_only_where_declared", "credit changes with the states"),
     (Unused, "declared_uses_are_real", "uses_hindsight is True"),
+    (DistilsNothing, "declared_uses_are_real", "distils is True"),
+    (AsksNobody, "declared_uses_are_real", "teachers is 2, but 0 are asked"),
+    (SeesNoState, "declared_uses_are_real", "compares_states is True"),
     (Misnamed, "declared_uses_are_real", "tilt names no option: 'alhpa'"),
     (WithoutBaseline, "equal_outcomes_give_no_credit", "credit although all end alike"),
     (SignOfTheGap, "sign_is_grpos", "another sign than GRPO's"),
@@ -248,8 +288,9 @@ def test_every_law_is_broken_by_someone() -> None:
 
 
 def test_every_trait_has_its_law() -> None:
-    """The two others are held against what is asked of the rescorer."""
-    assert {*BY_TRAIT, "uses_hindsight", "needs_stale_policy"} == {*Traits.__dataclass_fields__}
+    """The others are held against what is asked of the rescorer, what is returned, and what it depends on."""
+    always = {"uses_hindsight", "needs_stale_policy", "teachers", "distils", "compares_states"}
+    assert {*BY_TRAIT, *always} == {*Traits.__dataclass_fields__}
 
 
 def test_all_laws_at_once() -> None:

@@ -26,7 +26,7 @@ class Retriever(Protocol):
     """Finds passages. Equal queries get equal answers, in any batch and from any thread."""
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """At most k hits a query, best first; an empty query, or one of stop words alone, has none.
+        """At most k hits per query, best first; an empty query, or one of stop words alone, has none.
 
         Raises:
             RetrievalError: the engine cannot answer.

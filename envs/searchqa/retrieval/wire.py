@@ -58,7 +58,7 @@ class Request(BaseModel):
     query: Query | None = None
     """The same as `queries` with this one in it."""
     topk: int = Field(3, ge=1, le=MAX_TOPK)
-    """Passages a query."""
+    """Passages per query."""
     return_scores: bool = False
     """Whether each document comes with its score."""
 

@@ -12,7 +12,7 @@ from stepcredit.envs.searchqa.synthetic.shapes import Draft, Subjects, draft_of
 from stepcredit.envs.searchqa.synthetic.world import VERSION, make_world
 
 TEST_SIZE = 60
-"""Evaluation questions a dataset."""
+"""Evaluation questions per dataset."""
 
 TRAIN_SIZE = 800
 """Training questions of each dataset that is trained on."""

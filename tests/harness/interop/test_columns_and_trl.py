@@ -193,6 +193,7 @@ def test_trl_completions_without_a_reward_get_no_credit(trl: Any, tmp_path: Path
         ("grpo", {}, {"scale_rewards": "batch"}, "scale_rewards is 'batch'"),
         ("grpo", {}, {"multi_objective_aggregation": "normalize_then_sum"}, "choose 'sum_then_normalize'"),
         ("vineppo", {}, {}, "'vineppo' needs environments"),
+        ("gigpo", {}, {}, "'gigpo' compares steps that share a state; override states in a subclass"),
     ],
 )
 def test_trl_settings_that_would_have_no_effect_are_refused(

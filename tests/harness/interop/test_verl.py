@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -205,7 +206,7 @@ def test_responses_without_tokens_or_reward() -> None:
         ("stepopsd", {"hindsight": "golden_rollout"}, "'stepopsd' needs environments"),
         ("stepopsd", {"target": "answer_only"}, "aims at answers, .* choose target 'action_only'"),
         ("sdar", {}, "'sdar' has a loss of its own"),
-        ("rlcsd", {}, "'rlcsd' compares two teachers, and columns hold one"),
+        ("rlcsd", {}, "'rlcsd' compares 2 teachers, and columns hold one"),
     ],
 )
 def test_methods_that_no_batch_can_serve_are_refused_before_training(
@@ -213,6 +214,20 @@ def test_methods_that_no_batch_can_serve_are_refused_before_training(
 ) -> None:
     with pytest.raises(MethodError, match=complaint):
         estimator(build(name, options))
+
+
+@pytest.mark.parametrize(
+    ("declared", "complaint"),
+    [
+        ({"distils": True}, "'grpo' has a loss of its own"),
+        ({"teachers": 3}, "'grpo' compares 3 teachers, and columns hold one"),
+    ],
+)
+def test_methods_of_other_packages_are_refused_by_what_they_declare(declared: dict[str, Any], complaint: str) -> None:
+    method = build("grpo", {})
+    other = type("Other", (type(method),), {"traits": replace(method.traits, **declared)})
+    with pytest.raises(MethodError, match=complaint):
+        estimator(other(method.config))
 
 
 @pytest.mark.parametrize(

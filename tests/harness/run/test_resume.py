@@ -34,7 +34,7 @@ def test_two_processes_reach_the_same_bits(tmp_path: Path, undisturbed: tuple[ob
     assert bits(tmp_path) == undisturbed
 
 
-# Where the nth call falls: evaluations at updates 0, 2 and 3 with 4 episodes, 12 episodes an update, all with at
+# Where the nth call falls: evaluations at updates 0, 2 and 3 with 4 episodes, 12 episodes per update, all with at
 # most 10 turns; a checkpoint after every update.
 POINTS = {
     "first evaluation": KillPoint("stepcredit.envs.alfworld.env", "AlfworldEnv.step", 3),
