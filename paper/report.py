@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from stepcredit.paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
 from stepcredit.paper.figures import Plot, all_plots
+from stepcredit.paper.manifest import MANIFEST
 from stepcredit.paper.render import markdown, rate_text
 from stepcredit.paper.results import BASELINE, Run, Study
 from stepcredit.paper.statistics import Estimate, Interval
 from stepcredit.paper.tables import Table, all_tables, display_name, same_start, world_note
 
 TITLE = "Step-level credit assignment under identical seeds"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to type, one command a line, and what that does."""
+
+    sentence: str
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Report:
     tables: tuple[Table, ...]
     plots: tuple[Plot, ...]
     skipped: tuple[str, ...]
-    regenerate: tuple[tuple[str, str], ...]
+    again: tuple[Step, ...]
 
 
 def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
@@ -42,14 +52,7 @@ def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
         tables=(*all_tables(study), *further),
         plots=tuple(all_plots(study)),
         skipped=tuple(f"{skipped.cell}: {skipped.reason}" for skipped in study.skipped),
-        regenerate=(
-            (
-                "make reproduce",
-                "trains what is missing, evaluates, builds this report and compares it with the reference",
-            ),
-            ("make paper", "builds this report again from the recorded episodes alone"),
-            (f"stepcredit paper results/{study.name}", "the same for one study"),
-        ),
+        again=tuple(_again(study)),
     )
 
 
@@ -67,8 +70,46 @@ def markdown_report(report: Report) -> str:
         parts += [f"## {table.title}", _table_section(table)]
     if report.skipped:
         parts += ["## Left out", "Runs in no table or figure:", "\n".join(f"- {line}" for line in report.skipped)]
-    parts += ["## Make it again", "\n".join(f"- `{command}`: {effect}" for command, effect in report.regenerate)]
+    parts.append("## Make it again")
+    for step in report.again:
+        parts += [step.sentence, *(["\n".join(("```sh", *step.commands, "```"))] if step.commands else [])]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _again(study: Study) -> Iterable[Step]:
+    origin = study.origin
+    if origin is None:
+        yield Step(f"The command that made the runs was not recorded. {_settings(study)}")
+    elif len(origin.commands) == 1:
+        yield Step("This command makes the runs; run again, it trains only what is missing:", origin.commands)
+    else:
+        yield Step(
+            "These commands make the runs, in this order; run again, they train only what is missing:",
+            origin.commands,
+        )
+    folder = origin.folder if origin else study.name
+    yield Step("The report alone, from the recorded episodes:", (f"stepcredit paper {quote(folder)}",))
+
+
+def _settings(study: Study) -> str:
+    spec = study.manifest.spec
+    methods, seeds = study.methods, sorted({run.spec.seed for run in study.runs})
+    fields = {
+        "model": spec.model,
+        "benchmark": spec.benchmark,
+        "suite": spec.suite,
+        "train_split": spec.train_split,
+        "method": ", ".join(methods),
+        "seed": ", ".join(map(str, seeds)),
+        "updates": spec.updates,
+        "rollout.tasks": spec.rollout.tasks,
+        "rollout.group": spec.rollout.group,
+        "optim.lr": f"{spec.optim.lr:g}",
+        "evaluation.split": spec.evaluation.split,
+        "evaluation.every": spec.evaluation.every,
+    }
+    said = "; ".join(f"{name} {value}" for name, value in fields.items())
+    return f"The runs' specs say {said}; the other fields are in each run's {MANIFEST}."
 
 
 def _table_section(table: Table) -> str:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.manifest import MANIFEST, Manifest, SpecRecord, read_manifest
+from stepcredit.paper.origin import Origin, read_origin
 
 EPISODES = "episodes.parquet"
 UPDATES = "updates.parquet"
@@ -87,6 +88,7 @@ class Study:
     runs: tuple[Run, ...]
     replicates: tuple[Run, ...]
     skipped: tuple[Skipped, ...]
+    origin: Origin | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -135,11 +137,12 @@ def load_study(folder: Path) -> Study:
         PaperError: no complete run, a damaged or missing file, or runs that do not belong in one table.
     """
     if not folder.is_dir():
-        raise PaperError(f"no study at {folder}: the folder does not exist; run `make reproduce` first")
+        raise PaperError(f"no study at {folder}: the folder does not exist; name the folder of a study")
+    origin = read_origin(folder)
     manifests = {path: read_manifest(path) for path in _run_folders(folder)}
     complete = {path: manifest for path, manifest in manifests.items() if manifest.status == "complete"}
     if not complete:
-        raise PaperError(f"{folder} holds no complete run ({len(manifests)} incomplete); finish `make reproduce` first")
+        raise PaperError(f"{folder} holds no complete run ({len(manifests)} incomplete); {_unfinished(origin)}")
     runs = sorted((_read_run(path, manifest) for path, manifest in complete.items()), key=_order)
     originals = tuple(run for run in runs if run.manifest.replicate_of is None)
     if not originals:
@@ -152,7 +155,11 @@ def load_study(folder: Path) -> Study:
         if manifest.status == "running"
     )
     replicates = tuple(run for run in runs if run.manifest.replicate_of is not None)
-    return Study(folder.name, originals, replicates, skipped)
+    return Study(folder.name, originals, replicates, skipped, origin)
+
+
+def _unfinished(origin: Origin | None) -> str:
+    return f"finish `{origin.commands[-1]}` first" if origin else "finish the command that began them first"
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
