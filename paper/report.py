@@ -118,7 +118,7 @@ def _table_section(table: Table) -> str:
 
 
 def _summary(study: Study) -> Iterable[str]:
-    manifest, spec = study.manifest, study.manifest.spec
+    spec = study.manifest.spec
     seeds = sorted({run.spec.seed for run in study.runs})
     start = (
         (
@@ -133,21 +133,23 @@ def _summary(study: Study) -> Iterable[str]:
         f"{spec.tasks_name} tasks with {_counted(len(seeds), 'seed')}, "
         f"{_counted(spec.updates, 'update')} of {spec.rollout.tasks * spec.rollout.group} trajectories each. {start}"
     ).strip()
-    panel = manifest.panels.eval
-    before = initial_success(study)
-    after = [(method, final_success(study, method)) for method in study.methods]
-    sentences = [f"On the held-out panel of {panel.size} {panel.split} tasks, success"]
-    if before is not None:
-        sentences[0] += f" was {rate_text(before, unit='%')} before training and"
-    reached = _listed(
-        f"{rate_text(estimate, unit='%')} with {display_name(method)}" for method, estimate in after if estimate
-    )
-    yield f"{sentences[0]} is {reached or 'not measured'} after it."
+    finals = [(method, final_success(study, method)) for method in study.methods]
+    yield _reached(study, finals)
     changes = [(method, learning(study, method)) for method in study.methods]
-    yield from _sentence("Measured on the same seeds and tasks, training changed success by ", changes)
+    yield from _sentence(f"Measured on the same seeds and tasks, training changed {study.score.lower()} by ", changes)
     gaps = [(method, difference_to_baseline(study, method)) for method in rivals(study)]
     yield from _sentence(f"Against {display_name(BASELINE)} on the same seeds and tasks, the difference is ", gaps)
-    yield _scope(final for _, final in after)
+    yield _scope(final for _, final in finals)
+
+
+def _reached(study: Study, finals: Iterable[tuple[str, Estimate | None]]) -> str:
+    panel, before = study.manifest.panels.eval, initial_success(study)
+    start = f" was {rate_text(before, unit='%')} before training and" if before is not None else ""
+    after = _listed(f"{rate_text(final, unit='%')} with {display_name(method)}" for method, final in finals if final)
+    return (
+        f"On the held-out panel of {panel.size} {panel.split} tasks, {study.score.lower()}{start} is "
+        f"{after or 'not measured'} after it."
+    )
 
 
 def _sentence(start: str, estimates: Iterable[tuple[str, Estimate | None]]) -> Iterable[str]:

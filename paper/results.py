@@ -123,6 +123,11 @@ class Study:
         """What the environment recorded of every episode besides success and turns."""
         return frozenset.intersection(*(frozenset(run.episodes.columns) for run in self.runs)) - set(EPISODE_COLUMNS)
 
+    @property
+    def score(self) -> str:
+        """What an episode's success is called on this benchmark, in tables, figures and sentences."""
+        return "Exact match" if "exact_match" in self.metrics else "Success"
+
     def of(self, method: str) -> tuple[Run, ...]:
         """The runs of a method, by seed."""
         return tuple(run for run in self.runs if run.spec.method == method)

@@ -98,8 +98,7 @@ def subset_table(study: Study) -> Table:
         rows.append((display_name(method), len(study.of(method)), *(_score(cell) for cell in cells)))
         estimates += cells
     notes = (setting_note(study), *column_notes(study), *interval_notes(estimates))
-    what = "Exact match" if "exact_match" in study.metrics else "Success"
-    title = f"{what} on the held-out panel after training (%)"
+    title = f"{study.score} on the held-out panel after training (%)"
     return Table("success", title, _header(study), tuple(rows), notes)
 
 

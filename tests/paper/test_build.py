@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from stepcredit.paper.build import build
 from stepcredit.paper.errors import PaperError
-from stepcredit.paper.figures import learning_curves, subset_bars
+from stepcredit.paper.figures import learning_curves, paired_differences, subset_bars
 from stepcredit.paper.report import markdown_report, report_of
 from stepcredit.paper.results import load_study
 from tests.paper.support import episode, save_manifest, simulated_episodes, tasks, write_run, write_study
@@ -93,6 +94,21 @@ def test_bars_name_their_n(study: Path):
     assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == [
         "Before training", "GRPO", "OPD", "StepOPSD"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "word"), [("exact_match", "Exact match"), ("other", "Success")])
+def test_tables_figures_and_sentences_call_the_score_by_one_word(tmp_path: Path, column: str, word: str):
+    for method in ("grpo", "opd"):
+        rows = [row | {column: row["success"]} for row in simulated_episodes(method, 0, 4, 2, 12)]
+        write_run(tmp_path, method, episodes=rows)
+    study = load_study(tmp_path)
+    text = markdown_report(report_of(study))
+    assert f"## {word} on the held-out panel" in text
+    assert f"tasks, {word.lower()} was" in text
+    labels = [learning_curves(study).axes[0].get_ylabel(), subset_bars(study).axes[0].get_ylabel(),
+              paired_differences(study).axes[0].get_xlabel()]  # fmt: skip
+    assert [label.startswith(word) for label in labels] == [True] * 3
+    assert bool(re.search(r"\b[Ss]uccess\b(?!\.)", text)) == (word == "Success")
 
 
 @pytest.mark.parametrize(("methods", "seeds"), [(("opd",), 1), (("grpo", "a_new_one"), 2)])
