@@ -20,6 +20,7 @@ from stepcredit.paper.manifest import Section
 from stepcredit.paper.results import Run, Study
 from stepcredit.paper.statistics import Estimate, metric_mean, paired_difference, success_rate
 from stepcredit.paper.tables import BEFORE, Cell, Score, Table, display_name, interval_notes
+from stepcredit.paper.words import counted
 
 FOLDER = "capability"
 CHANGE = "Change"
@@ -154,8 +155,8 @@ def _closed_book_table(study: Study, capability: Capability) -> Table:
     examination = capability.examination
     notes = (
         "Closed book: the question alone, without search, by lm-eval; greedy, at most "
-        f"{examination.max_new_tokens} tokens, up to the end of the line. Exact match as in the reward; "
-        f"at most {examination.limit} questions a dataset.",
+        f"{counted(examination.max_new_tokens, 'token')}, up to the end of the line. Exact match as in the reward; "
+        f"at most {counted(examination.limit, 'question')} a dataset.",
         *(("° out of distribution: no training task is from it.",) if study.foreign_subsets else ()),
         *_common_notes(study, capability, estimates),
     )
@@ -234,7 +235,7 @@ def _common_notes(study: Study, capability: Capability, estimates: Iterable[Esti
         f"{CHANGE}: over all examples, same example before and after, in points.",
     ]
     if left_out:
-        notes.append(f"{left_out} of {len(study.runs)} runs were not examined and are in no cell.")
+        notes.append(f"Not examined and in no cell: {left_out} of {counted(len(study.runs), 'run')}.")
     return (*notes, *interval_notes(estimates))
 
 

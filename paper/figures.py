@@ -31,6 +31,7 @@ from stepcredit.paper.aggregates import (
 from stepcredit.paper.results import Study
 from stepcredit.paper.statistics import Estimate
 from stepcredit.paper.tables import BEFORE, NAMES, display_name
+from stepcredit.paper.words import counted
 
 # Paul Tol's bright scheme, safe for colour blindness; markers and dashes say the same in grey print.
 COLOURS = (
@@ -100,9 +101,8 @@ def learning_curves(study: Study) -> Figure:
     for method, index in _style_numbers(study).items():
         _curve(left, evaluation_curve(study, method), index, display_name(method), crowd, marker=True)
         _curve(right, training_curve(study, method, WINDOW), index, display_name(method), crowd)
-    left.set_title(f"Held-out panel ({study.manifest.panels.eval.size} tasks)")
-    spec = study.manifest.spec
-    right.set_title(f"Training ({spec.rollout.tasks * spec.rollout.group} trajectories an update)")
+    left.set_title(f"Held-out panel ({counted(study.manifest.panels.eval.size, 'task')})")
+    right.set_title(f"Training ({counted(study.trajectories, 'trajectory', 'trajectories')} an update)")
     left.set_ylabel(f"{study.score} (%)")
     left.set_ylim(0, min(100, left.get_ylim()[1]))
     for axes in (left, right):

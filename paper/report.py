@@ -9,10 +9,11 @@ from shlex import quote
 from stepcredit.paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
 from stepcredit.paper.figures import Plot, all_plots
 from stepcredit.paper.manifest import MANIFEST
-from stepcredit.paper.render import markdown, rate_text
+from stepcredit.paper.render import markdown_body, rate_text
 from stepcredit.paper.results import BASELINE, Run, Study
 from stepcredit.paper.statistics import Estimate, Interval
 from stepcredit.paper.tables import Table, all_tables, display_name, same_start, world_note
+from stepcredit.paper.words import counted, listed
 
 TITLE = "Step-level credit assignment under identical seeds"
 
@@ -45,8 +46,8 @@ def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
     seeds = len({run.spec.seed for run in study.runs})
     return Report(
         title=TITLE,
-        subtitle=f"{spec.tasks_name} · policy {spec.model} · {_listed(map(display_name, study.methods))} · "
-        f"{_counted(seeds, 'seed')}",
+        subtitle=f"{spec.tasks_name} · policy {spec.model} · {listed(map(display_name, study.methods))} · "
+        f"{counted(seeds, 'seed')}",
         summary=tuple(_summary(study)),
         protocol=tuple(_protocol(study)),
         tables=(*all_tables(study), *further),
@@ -114,7 +115,7 @@ def _settings(study: Study) -> str:
 
 def _table_section(table: Table) -> str:
     links = f"[CSV](tables/{table.name}.csv) · [LaTeX](tables/{table.name}.tex)"
-    return f"{markdown(table)}\n{links}"
+    return f"{markdown_body(table)}\n{links}"
 
 
 def _summary(study: Study) -> Iterable[str]:
@@ -129,9 +130,10 @@ def _summary(study: Study) -> Iterable[str]:
         else ""
     )
     yield (
-        f"{_listed(map(display_name, study.methods))} trained the policy {spec.model}{_size(study)} on "
-        f"{spec.tasks_name} tasks with {_counted(len(seeds), 'seed')}, "
-        f"{_counted(spec.updates, 'update')} of {spec.rollout.tasks * spec.rollout.group} trajectories each. {start}"
+        f"{listed(map(display_name, study.methods))} trained the policy {spec.model}{_size(study)} on "
+        f"{spec.tasks_name} tasks with {counted(len(seeds), 'seed')}, "
+        f"{counted(spec.updates, 'update')} of {counted(study.trajectories, 'trajectory', 'trajectories')} each. "
+        f"{start}"
     ).strip()
     finals = [(method, final_success(study, method)) for method in study.methods]
     yield _reached(study, finals)
@@ -145,9 +147,9 @@ def _summary(study: Study) -> Iterable[str]:
 def _reached(study: Study, finals: Iterable[tuple[str, Estimate | None]]) -> str:
     panel, before = study.manifest.panels.eval, initial_success(study)
     start = f" was {rate_text(before, unit='%')} before training and" if before is not None else ""
-    after = _listed(f"{rate_text(final, unit='%')} with {display_name(method)}" for method, final in finals if final)
+    after = listed(f"{rate_text(final, unit='%')} with {display_name(method)}" for method, final in finals if final)
     return (
-        f"On the held-out panel of {panel.size} {panel.split} tasks, {study.score.lower()}{start} is "
+        f"On the held-out panel of {counted(panel.size, f'{panel.split} task')}, {study.score.lower()}{start} is "
         f"{after or 'not measured'} after it."
     )
 
@@ -159,7 +161,7 @@ def _sentence(start: str, estimates: Iterable[tuple[str, Estimate | None]]) -> I
         if estimate is not None
     ]
     if parts:
-        yield f"{start}{_listed(parts)}."
+        yield f"{start}{listed(parts)}."
 
 
 def _zero(estimate: Estimate) -> str:
@@ -189,12 +191,12 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
     yield "Tasks", f"{spec.tasks_name}. {world_note(study)}"
     if spec.env_options:
         yield "Environment", ", ".join(f"{key} {_plain(value)}" for key, value in sorted(spec.env_options.items()))
-    yield "Training panel", f"split {train.split}, {train.size} tasks, sha256 {train.sha256[:10]}"
-    yield "Held-out panel", f"split {held_out.split}, {held_out.size} tasks, sha256 {held_out.sha256[:10]}"
+    yield "Training panel", f"split {train.split}, {counted(train.size, 'task')}, sha256 {train.sha256[:10]}"
+    yield "Held-out panel", f"split {held_out.split}, {counted(held_out.size, 'task')}, sha256 {held_out.sha256[:10]}"
     yield (
         "Evaluation",
         (
-            f"each task once; before the first update, every {_counted(evaluation.every, 'update')}, after the last; "
+            f"each task once; before the first update, {_rhythm(evaluation.every)}, after the last; "
             f"temperature {evaluation.temperature:g}, seed {evaluation.seed} for every run"
         ),
     )
@@ -203,15 +205,17 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
     yield (
         "Training",
         (
-            f"{_counted(spec.updates, 'update')} of {rollout.tasks} tasks × {rollout.group} trajectories, "
+            f"{counted(spec.updates, 'update')} of {counted(rollout.tasks, 'task')} × "
+            f"{counted(rollout.group, 'trajectory', 'trajectories')}, "
             f"temperature {rollout.temperature:g}, AdamW with learning rate {spec.optim.lr:g}"
         ),
     )
     yield (
         "Limits",
         (
-            f"{rollout.max_turns} turns an episode, {rollout.max_response_tokens} tokens a turn, "
-            f"{rollout.max_context_tokens} tokens of context"
+            f"{counted(rollout.max_turns, 'turn')} an episode, "
+            f"{counted(rollout.max_response_tokens, 'token')} a turn, "
+            f"{counted(rollout.max_context_tokens, 'token')} of context"
         ),
     )
     for method in study.methods:
@@ -221,10 +225,14 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
     yield (
         "Machine",
         _distinct(
-            study, lambda run: f"{run.manifest.device or 'unknown'}, {_counted(run.manifest.threads or 1, 'thread')}"
+            study, lambda run: f"{run.manifest.device or 'unknown'}, {counted(run.manifest.threads or 1, 'thread')}"
         ),
     )
     yield "Software", _distinct(study, _software)
+
+
+def _rhythm(every: int) -> str:
+    return "after every update" if every == 1 else f"every {counted(every, 'update')}"
 
 
 def _plain(value: object) -> str:
@@ -255,12 +263,3 @@ def _distinct(study: Study, value: Callable[[Run], str]) -> str:
 def _size(study: Study) -> str:
     parameters = study.manifest.policy.parameters
     return f" ({parameters:,} parameters)" if parameters else ""
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _listed(parts: Iterable[str]) -> str:
-    *head, last = [*parts] or [""]
-    return f"{', '.join(head)} and {last}" if head else last

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.manifest import MANIFEST, Manifest, SpecRecord, read_manifest
 from stepcredit.paper.origin import Origin, read_origin
+from stepcredit.paper.words import counted
 
 EPISODES = "episodes.parquet"
 UPDATES = "updates.parquet"
@@ -128,6 +129,11 @@ class Study:
         """What an episode's success is called on this benchmark, in tables, figures and sentences."""
         return "Exact match" if "exact_match" in self.metrics else "Success"
 
+    @property
+    def trajectories(self) -> int:
+        """Trajectories of every update."""
+        return self.manifest.spec.rollout.tasks * self.manifest.spec.rollout.group
+
     def of(self, method: str) -> tuple[Run, ...]:
         """The runs of a method, by seed."""
         return tuple(run for run in self.runs if run.spec.method == method)
@@ -142,7 +148,7 @@ def load_study(folder: Path) -> Study:
         PaperError: no complete run, a damaged or missing file, or runs that do not belong in one table.
     """
     if not folder.is_dir():
-        raise PaperError(f"no study at {folder}: the folder does not exist; name the folder of a study")
+        raise PaperError(f"no study at {folder}: the folder does not exist; name a study's folder or make one first")
     origin = read_origin(folder)
     manifests = {path: read_manifest(path) for path in _run_folders(folder)}
     complete = {path: manifest for path, manifest in manifests.items() if manifest.status == "complete"}
@@ -229,8 +235,8 @@ def _check_evaluations(path: Path, run: Run) -> None:
             raise PaperError(f"{path} evaluates task {repeated.iloc[0]!r} twice at update {update}; run the cell again")
         if len(rows) != panel.size:
             raise PaperError(
-                f"{path} holds {len(rows)} evaluation episodes at update {update}, but the panel has "
-                f"{panel.size} tasks; run the cell again"
+                f"{path} holds {counted(len(rows), 'evaluation episode')} at update {update}, but the panel has "
+                f"{counted(panel.size, 'task')}; run the cell again"
             )
 
 

@@ -22,6 +22,7 @@ from stepcredit.paper.aggregates import (
 )
 from stepcredit.paper.results import Run, Study
 from stepcredit.paper.statistics import Estimate, Interval
+from stepcredit.paper.words import counted
 
 NAMES = {
     "grpo": "GRPO",
@@ -229,7 +230,7 @@ def setting_note(study: Study) -> str:
     manifest, spec = study.manifest, study.manifest.spec
     panel = manifest.panels.eval
     return (
-        f"Panel: {spec.tasks_name}, split {panel.split}, {panel.size} tasks, each once, "
+        f"Panel: {spec.tasks_name}, split {panel.split}, {counted(panel.size, 'task')}, each once, "
         f"sha256 {panel.sha256[:10]}. Checkpoint: {manifest.selection}. "
         f"Evaluation temperature {spec.evaluation.temperature:g}. {world_note(study)}."
     )

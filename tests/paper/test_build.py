@@ -51,8 +51,27 @@ def test_the_report_embeds_what_was_made(built: dict[str, bytes]):
     for name in built:
         if name.endswith((".png", ".csv", ".tex")):
             assert f"]({name})" in report
-    assert built["tables/success.md"].decode().strip() in report
+    title, body = built["tables/success.md"].decode().strip().split("\n\n", 1)
+    assert title.strip("*") in report
+    assert body in report
     assert "alfworld-mini-tiny-grpo-s5: not finished" in report
+
+
+def test_each_heading_and_caption_stands_once(built: dict[str, bytes]):
+    lines = built["REPORT.md"].decode().splitlines()
+    titles = [line.strip("#* ") for line in lines if line.startswith(("#", "*"))]
+    assert len(titles) > 10
+    assert sorted(titles) == sorted(set(titles))
+
+
+def test_one_is_singular(tmp_path: Path):
+    small = {"tasks": 1, "group": 1, "max_turns": 1, "max_response_tokens": 1, "max_context_tokens": 1}
+    panels = {"train": {"size": 1}, "eval": {"size": 1}}
+    write_run(tmp_path, updates=1, every=1, panel_size=1, changes={"spec": {"rollout": small}, "panels": panels})
+    text = markdown_report(report_of(load_study(tmp_path)))
+    assert "held-out panel of 1 valid_unseen task," in text
+    assert re.findall(r"\b1 (?:\w+s|trajectories)\b", text) == []
+    assert "1 turn an episode, 1 token a turn, 1 token of context" in text
 
 
 def test_equal_results_give_equal_bytes_anywhere_in_any_row_order(study: Path, built: dict[str, bytes], tmp_path: Path):
