@@ -15,6 +15,11 @@ BIN := $(VENV)/bin
 STEPCREDIT := $(BIN)/stepcredit
 STAMP := $(VENV)/.installed
 
+# What was typed, without what changes no result: a study keeps it.
+quoted = $(if $(word 2,$($1)),'$($1)',$($1))
+typed = $(if $(filter command environment,$(firstword $(origin $1))),$1=$(call quoted,$1))
+MADE_BY = --made-by "$(strip make $@ $(foreach name,MODEL BENCHMARK SUITE METHODS SEEDS OUT,$(call typed,$(name))))"
+
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce test lint types paper demo bench methods
 
@@ -45,7 +50,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 reproduce: setup
 	$(STEPCREDIT) reproduce --model $(MODEL) --benchmark $(BENCHMARK) $(if $(SUITE),--suite $(SUITE)) --out $(OUT) $(if $(JOBS),--jobs $(JOBS)) \
-	  $(addprefix --method ,$(METHODS)) $(addprefix --seed ,$(SEEDS))
+	  $(addprefix --method ,$(METHODS)) $(addprefix --seed ,$(SEEDS)) $(MADE_BY)
 
 test: lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -56,19 +61,20 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-SHORT := --benchmark $(BENCHMARK) --model $(MODEL) --seed 0 --set updates=40 --set evaluation.every=10 --out results/methods-again $(if $(JOBS),--jobs $(JOBS))
+ALIKE := $(if $(filter file,$(origin OUT)),results/methods-again,$(OUT))
+SHORT := --benchmark $(BENCHMARK) --model $(MODEL) --seed 0 --set updates=40 --set evaluation.every=10 --out $(ALIKE) $(if $(JOBS),--jobs $(JOBS))
 EVERY := grpo opd stepopsd rlsd sdar agentopsd gigpo rlcsd
 
 methods: setup
-	$(STEPCREDIT) train $(addprefix --method ,$(EVERY)) $(SHORT)
-	$(STEPCREDIT) train --method vineppo --set method_options.continuations=2 $(SHORT)
-	$(STEPCREDIT) paper results/methods-again
+	$(STEPCREDIT) train $(addprefix --method ,$(EVERY)) $(SHORT) $(MADE_BY)
+	$(STEPCREDIT) train --method vineppo --set method_options.continuations=2 $(SHORT) $(MADE_BY)
+	$(STEPCREDIT) paper $(ALIKE)
 
 paper: setup
 	$(STEPCREDIT) paper $(OUT)
 
 demo: setup
-	$(STEPCREDIT) demo $(if $(JOBS),--jobs $(JOBS))
+	$(STEPCREDIT) demo $(if $(JOBS),--jobs $(JOBS)) $(MADE_BY)
 
 bench: setup
 	$(BIN)/python -m stepcredit.envs.alfworld.bench

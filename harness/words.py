@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-
-def counted(number: int, noun: str) -> str:
-    """`1 task`, `2 tasks`, `1,000 tasks`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+from stepcredit.paper.words import counted as counted
 
 
 def folded(name: str) -> str:

@@ -19,7 +19,8 @@ from stepcredit.paper.errors import PaperError
 from stepcredit.paper.manifest import Section
 from stepcredit.paper.results import Run, Study
 from stepcredit.paper.statistics import Estimate, metric_mean, paired_difference, success_rate
-from stepcredit.paper.tables import BEFORE, Cell, Score, Table, display_name, interval_notes
+from stepcredit.paper.tables import BEFORE, Cell, Table, display_name, interval_notes, scored
+from stepcredit.paper.words import counted
 
 FOLDER = "capability"
 CHANGE = "Change"
@@ -154,8 +155,8 @@ def _closed_book_table(study: Study, capability: Capability) -> Table:
     examination = capability.examination
     notes = (
         "Closed book: the question alone, without search, by lm-eval; greedy, at most "
-        f"{examination.max_new_tokens} tokens, up to the end of the line. Exact match as in the reward; "
-        f"at most {examination.limit} questions a dataset.",
+        f"{counted(examination.max_new_tokens, 'token')}, up to the end of the line. Exact match as in the reward; "
+        f"at most {counted(examination.limit, 'question')} a dataset.",
         *(("° out of distribution: no training task is from it.",) if study.foreign_subsets else ()),
         *_common_notes(study, capability, estimates),
     )
@@ -187,14 +188,14 @@ def _rates(
     subsets = tuple(before["subset"].unique())
     first = [*(success_rate(part) for part in _parts(before, subsets)), None]
     estimates = [first]
-    rows: list[tuple[Cell, ...]] = [(BEFORE, None, *map(_score, first))]
+    rows: list[tuple[Cell, ...]] = [(BEFORE, None, *map(scored, first))]
     for method, frame in zip(_methods(study, capability), _by_method(study, capability), strict=True):
         after = _of(frame, suite, metric)
         seeds = sorted(after["seed"].unique())
         change = paired_difference(after, pd.concat([before.assign(seed=seed) for seed in seeds]))
         cells = [success_rate(part) for part in _parts(after, subsets)]
         estimates.append([*cells, change])
-        rows.append((display_name(method), len(seeds), *map(_score, cells), _score(change, signed=True)))
+        rows.append((display_name(method), len(seeds), *map(scored, cells), scored(change, signed=True)))
     header = ("Method", "Seeds", *(column_name(study, subset) for subset in subsets), ALL, CHANGE)
     return header, tuple(rows), [e for row in estimates for e in row]
 
@@ -234,9 +235,5 @@ def _common_notes(study: Study, capability: Capability, estimates: Iterable[Esti
         f"{CHANGE}: over all examples, same example before and after, in points.",
     ]
     if left_out:
-        notes.append(f"{left_out} of {len(study.runs)} runs were not examined and are in no cell.")
+        notes.append(f"Not examined and in no cell: {left_out} of {counted(len(study.runs), 'run')}.")
     return (*notes, *interval_notes(estimates))
-
-
-def _score(estimate: Estimate | None, *, signed: bool = False) -> Score | None:
-    return None if estimate is None else Score(estimate, signed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import cast
@@ -42,5 +43,5 @@ def _data(report: Report) -> dict[str, object]:
             {"path": f"/figures/{plot.name}.svg", "name": plot.name, "caption": plot.caption} for plot in report.plots
         ],
         "skipped": report.skipped,
-        "regenerate": report.regenerate,
+        "again": [asdict(step) for step in report.again],
     }

@@ -31,6 +31,7 @@ from stepcredit.paper.aggregates import (
 from stepcredit.paper.results import Study
 from stepcredit.paper.statistics import Estimate
 from stepcredit.paper.tables import BEFORE, NAMES, display_name
+from stepcredit.paper.words import counted
 
 # Paul Tol's bright scheme, safe for colour blindness; markers and dashes say the same in grey print.
 COLOURS = (
@@ -70,12 +71,13 @@ def all_plots(study: Study) -> list[Plot]:
     band = "Bands: 95% Student-t over seeds." if several else "One seed: the left band is Wilson's 95% over tasks."
     dots = "Dots are seeds." if several else "One seed: the intervals are over tasks."
     curves = (
-        "Success while training. Left: the held-out panel, each task once a seed. Right: the trajectories that each "
-        f"update learned from, mean of {WINDOW} updates. {band}"
+        f"{study.score} while training. Left: the held-out panel, each task once a seed. Right: the trajectories that "
+        f"each update learned from, mean of {WINDOW} updates. {band}"
     )
     seen = f"{dots} " if several and len(study.methods) <= MOST_METHODS_WITH_DOTS else ""
-    bars = f"Success after training by subset, with 95% intervals. {seen}n: episodes before training, then by method."
-    forest = f"Difference to GRPO on the same seeds and tasks, with 95% intervals. {dots} n counts pairs."
+    counts = "n: episodes before training, then by method."
+    bars = f"{study.score} after training by subset, with 95% intervals. {seen}{counts}"
+    forest = f"{study.score} minus GRPO's on the same seeds and tasks, with 95% intervals. {dots} n counts pairs."
     health = f"How the runs behaved, mean of {WINDOW} updates. {band if several else ''}".strip()
     plots = [Plot("learning_curves", curves, learning_curves), Plot("subset_bars", bars, subset_bars)]
     if rivals(study):
@@ -99,10 +101,9 @@ def learning_curves(study: Study) -> Figure:
     for method, index in _style_numbers(study).items():
         _curve(left, evaluation_curve(study, method), index, display_name(method), crowd, marker=True)
         _curve(right, training_curve(study, method, WINDOW), index, display_name(method), crowd)
-    left.set_title(f"Held-out panel ({study.manifest.panels.eval.size} tasks)")
-    spec = study.manifest.spec
-    right.set_title(f"Training ({spec.rollout.tasks * spec.rollout.group} trajectories an update)")
-    left.set_ylabel("Success (%)")
+    left.set_title(f"Held-out panel ({counted(study.manifest.panels.eval.size, 'task')})")
+    right.set_title(f"Training ({counted(study.trajectories, 'trajectory', 'trajectories')} an update)")
+    left.set_ylabel(f"{study.score} (%)")
     left.set_ylim(0, min(100, left.get_ylim()[1]))
     for axes in (left, right):
         _updates_axis(axes, study)
@@ -129,7 +130,7 @@ def subset_bars(study: Study) -> Figure:
     axes.axvline(len(columns) - 1.5, color="#CCCCCC", linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set_xlim(-0.55, len(columns) - 0.45)
     axes.set_ylim(0, min(100, axes.get_ylim()[1] * 1.02))
-    axes.set_ylabel("Success (%)")
+    axes.set_ylabel(f"{study.score} (%)")
     _legend_above(figure, axes)
     return figure
 
@@ -154,7 +155,7 @@ def paired_differences(study: Study) -> Figure:
     axes.grid(axis="x", visible=True)
     reach = max(abs(bound) for bound in axes.get_xlim())
     axes.set_xlim(-reach, reach)
-    axes.set_xlabel("Success minus GRPO's, same seed and task (points)")
+    axes.set_xlabel(f"{study.score} minus GRPO's, same seed and task (points)")
     _legend_above(figure, axes)
     return figure
 

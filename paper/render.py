@@ -70,12 +70,17 @@ def rate_text(estimate: Estimate, *, signed: bool = False, unit: str = "") -> st
 
 
 def markdown(table: Table) -> str:
+    """The table with its title above."""
+    return f"**{table.title}**\n\n{markdown_body(table)}"
+
+
+def markdown_body(table: Table) -> str:
     """A GitHub table with its notes below."""
     rows = [[_plain(cell).replace("|", r"\|") for cell in row] for row in table.rows]
     marks = [":--" if index in _text_columns(table) else "--:" for index in range(len(table.header))]
     lines = [_markdown_row(table.header), _markdown_row(marks), *(_markdown_row(row) for row in rows)]
     notes = [f"<sub>{note}</sub>  " for note in table.notes]
-    return "\n".join([f"**{table.title}**", "", *lines, "", *notes]) + "\n"
+    return "\n".join([*lines, "", *notes]) + "\n"
 
 
 def latex(table: Table) -> str:

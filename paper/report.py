@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from stepcredit.paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
 from stepcredit.paper.figures import Plot, all_plots
-from stepcredit.paper.render import markdown, rate_text
+from stepcredit.paper.manifest import MANIFEST
+from stepcredit.paper.render import markdown_body, rate_text
 from stepcredit.paper.results import BASELINE, Run, Study
 from stepcredit.paper.statistics import Estimate, Interval
 from stepcredit.paper.tables import Table, all_tables, display_name, same_start, world_note
+from stepcredit.paper.words import counted, listed
 
 TITLE = "Step-level credit assignment under identical seeds"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to type, one command a line, and what that does."""
+
+    sentence: str
+    commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,7 @@ class Report:
     tables: tuple[Table, ...]
     plots: tuple[Plot, ...]
     skipped: tuple[str, ...]
-    regenerate: tuple[tuple[str, str], ...]
+    again: tuple[Step, ...]
 
 
 def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
@@ -35,21 +46,14 @@ def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
     seeds = len({run.spec.seed for run in study.runs})
     return Report(
         title=TITLE,
-        subtitle=f"{spec.tasks_name} · policy {spec.model} · {_listed(map(display_name, study.methods))} · "
-        f"{_counted(seeds, 'seed')}",
+        subtitle=f"{spec.tasks_name} · policy {spec.model} · {listed(map(display_name, study.methods))} · "
+        f"{counted(seeds, 'seed')}",
         summary=tuple(_summary(study)),
         protocol=tuple(_protocol(study)),
         tables=(*all_tables(study), *further),
         plots=tuple(all_plots(study)),
         skipped=tuple(f"{skipped.cell}: {skipped.reason}" for skipped in study.skipped),
-        regenerate=(
-            (
-                "make reproduce",
-                "trains what is missing, evaluates, builds this report and compares it with the reference",
-            ),
-            ("make paper", "builds this report again from the recorded episodes alone"),
-            (f"stepcredit paper results/{study.name}", "the same for one study"),
-        ),
+        again=tuple(_again(study)),
     )
 
 
@@ -67,17 +71,55 @@ def markdown_report(report: Report) -> str:
         parts += [f"## {table.title}", _table_section(table)]
     if report.skipped:
         parts += ["## Left out", "Runs in no table or figure:", "\n".join(f"- {line}" for line in report.skipped)]
-    parts += ["## Make it again", "\n".join(f"- `{command}`: {effect}" for command, effect in report.regenerate)]
+    parts.append("## Make it again")
+    for step in report.again:
+        parts += [step.sentence, *(["\n".join(("```sh", *step.commands, "```"))] if step.commands else [])]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _again(study: Study) -> Iterable[Step]:
+    origin = study.origin
+    if origin is None:
+        yield Step(f"The command that made the runs was not recorded. {_settings(study)}")
+    elif len(origin.commands) == 1:
+        yield Step("This command makes the runs; run again, it trains only what is missing:", origin.commands)
+    else:
+        yield Step(
+            "These commands make the runs, in this order; run again, they train only what is missing:",
+            origin.commands,
+        )
+    folder = origin.folder if origin else study.name
+    yield Step("The report alone, from the recorded episodes:", (f"stepcredit paper {quote(folder)}",))
+
+
+def _settings(study: Study) -> str:
+    spec = study.manifest.spec
+    methods, seeds = study.methods, sorted({run.spec.seed for run in study.runs})
+    fields = {
+        "model": spec.model,
+        "benchmark": spec.benchmark,
+        "suite": spec.suite,
+        "train_split": spec.train_split,
+        "method": ", ".join(methods),
+        "seed": ", ".join(map(str, seeds)),
+        "updates": spec.updates,
+        "rollout.tasks": spec.rollout.tasks,
+        "rollout.group": spec.rollout.group,
+        "optim.lr": f"{spec.optim.lr:g}",
+        "evaluation.split": spec.evaluation.split,
+        "evaluation.every": spec.evaluation.every,
+    }
+    said = "; ".join(f"{name} {value}" for name, value in fields.items())
+    return f"The runs' specs say {said}; the other fields are in each run's {MANIFEST}."
 
 
 def _table_section(table: Table) -> str:
     links = f"[CSV](tables/{table.name}.csv) · [LaTeX](tables/{table.name}.tex)"
-    return f"{markdown(table)}\n{links}"
+    return f"{markdown_body(table)}\n{links}"
 
 
 def _summary(study: Study) -> Iterable[str]:
-    manifest, spec = study.manifest, study.manifest.spec
+    spec = study.manifest.spec
     seeds = sorted({run.spec.seed for run in study.runs})
     start = (
         (
@@ -88,25 +130,28 @@ def _summary(study: Study) -> Iterable[str]:
         else ""
     )
     yield (
-        f"{_listed(map(display_name, study.methods))} trained the policy {spec.model}{_size(study)} on "
-        f"{spec.tasks_name} tasks with {_counted(len(seeds), 'seed')}, "
-        f"{_counted(spec.updates, 'update')} of {spec.rollout.tasks * spec.rollout.group} trajectories each. {start}"
+        f"{listed(map(display_name, study.methods))} trained the policy {spec.model}{_size(study)} on "
+        f"{spec.tasks_name} tasks with {counted(len(seeds), 'seed')}, "
+        f"{counted(spec.updates, 'update')} of {counted(study.trajectories, 'trajectory', 'trajectories')} each. "
+        f"{start}"
     ).strip()
-    panel = manifest.panels.eval
-    before = initial_success(study)
-    after = [(method, final_success(study, method)) for method in study.methods]
-    sentences = [f"On the held-out panel of {panel.size} {panel.split} tasks, success"]
-    if before is not None:
-        sentences[0] += f" was {rate_text(before, unit='%')} before training and"
-    reached = _listed(
-        f"{rate_text(estimate, unit='%')} with {display_name(method)}" for method, estimate in after if estimate
-    )
-    yield f"{sentences[0]} is {reached or 'not measured'} after it."
+    finals = [(method, final_success(study, method)) for method in study.methods]
+    yield _reached(study, finals)
     changes = [(method, learning(study, method)) for method in study.methods]
-    yield from _sentence("Measured on the same seeds and tasks, training changed success by ", changes)
+    yield from _sentence(f"Measured on the same seeds and tasks, training changed {study.score.lower()} by ", changes)
     gaps = [(method, difference_to_baseline(study, method)) for method in rivals(study)]
     yield from _sentence(f"Against {display_name(BASELINE)} on the same seeds and tasks, the difference is ", gaps)
-    yield _scope(final for _, final in after)
+    yield _scope(final for _, final in finals)
+
+
+def _reached(study: Study, finals: Iterable[tuple[str, Estimate | None]]) -> str:
+    panel, before = study.manifest.panels.eval, initial_success(study)
+    start = f" was {rate_text(before, unit='%')} before training and" if before is not None else ""
+    after = listed(f"{rate_text(final, unit='%')} with {display_name(method)}" for method, final in finals if final)
+    return (
+        f"On the held-out panel of {counted(panel.size, f'{panel.split} task')}, {study.score.lower()}{start} is "
+        f"{after or 'not measured'} after it."
+    )
 
 
 def _sentence(start: str, estimates: Iterable[tuple[str, Estimate | None]]) -> Iterable[str]:
@@ -116,7 +161,7 @@ def _sentence(start: str, estimates: Iterable[tuple[str, Estimate | None]]) -> I
         if estimate is not None
     ]
     if parts:
-        yield f"{start}{_listed(parts)}."
+        yield f"{start}{listed(parts)}."
 
 
 def _zero(estimate: Estimate) -> str:
@@ -146,12 +191,12 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
     yield "Tasks", f"{spec.tasks_name}. {world_note(study)}"
     if spec.env_options:
         yield "Environment", ", ".join(f"{key} {_plain(value)}" for key, value in sorted(spec.env_options.items()))
-    yield "Training panel", f"split {train.split}, {train.size} tasks, sha256 {train.sha256[:10]}"
-    yield "Held-out panel", f"split {held_out.split}, {held_out.size} tasks, sha256 {held_out.sha256[:10]}"
+    yield "Training panel", f"split {train.split}, {counted(train.size, 'task')}, sha256 {train.sha256[:10]}"
+    yield "Held-out panel", f"split {held_out.split}, {counted(held_out.size, 'task')}, sha256 {held_out.sha256[:10]}"
     yield (
         "Evaluation",
         (
-            f"each task once; before the first update, every {_counted(evaluation.every, 'update')}, after the last; "
+            f"each task once; before the first update, {_rhythm(evaluation.every)}, after the last; "
             f"temperature {evaluation.temperature:g}, seed {evaluation.seed} for every run"
         ),
     )
@@ -160,15 +205,17 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
     yield (
         "Training",
         (
-            f"{_counted(spec.updates, 'update')} of {rollout.tasks} tasks × {rollout.group} trajectories, "
+            f"{counted(spec.updates, 'update')} of {counted(rollout.tasks, 'task')} × "
+            f"{counted(rollout.group, 'trajectory', 'trajectories')}, "
             f"temperature {rollout.temperature:g}, AdamW with learning rate {spec.optim.lr:g}"
         ),
     )
     yield (
         "Limits",
         (
-            f"{rollout.max_turns} turns an episode, {rollout.max_response_tokens} tokens a turn, "
-            f"{rollout.max_context_tokens} tokens of context"
+            f"{counted(rollout.max_turns, 'turn')} an episode, "
+            f"{counted(rollout.max_response_tokens, 'token')} a turn, "
+            f"{counted(rollout.max_context_tokens, 'token')} of context"
         ),
     )
     for method in study.methods:
@@ -178,10 +225,14 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
     yield (
         "Machine",
         _distinct(
-            study, lambda run: f"{run.manifest.device or 'unknown'}, {_counted(run.manifest.threads or 1, 'thread')}"
+            study, lambda run: f"{run.manifest.device or 'unknown'}, {counted(run.manifest.threads or 1, 'thread')}"
         ),
     )
     yield "Software", _distinct(study, _software)
+
+
+def _rhythm(every: int) -> str:
+    return "after every update" if every == 1 else f"every {counted(every, 'update')}"
 
 
 def _plain(value: object) -> str:
@@ -212,12 +263,3 @@ def _distinct(study: Study, value: Callable[[Run], str]) -> str:
 def _size(study: Study) -> str:
     parameters = study.manifest.policy.parameters
     return f" ({parameters:,} parameters)" if parameters else ""
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _listed(parts: Iterable[str]) -> str:
-    *head, last = [*parts] or [""]
-    return f"{', '.join(head)} and {last}" if head else last

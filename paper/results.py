@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.manifest import MANIFEST, Manifest, SpecRecord, read_manifest
+from stepcredit.paper.origin import Origin, read_origin
+from stepcredit.paper.words import counted
 
 EPISODES = "episodes.parquet"
 UPDATES = "updates.parquet"
@@ -87,6 +89,7 @@ class Study:
     runs: tuple[Run, ...]
     replicates: tuple[Run, ...]
     skipped: tuple[Skipped, ...]
+    origin: Origin | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -121,6 +124,16 @@ class Study:
         """What the environment recorded of every episode besides success and turns."""
         return frozenset.intersection(*(frozenset(run.episodes.columns) for run in self.runs)) - set(EPISODE_COLUMNS)
 
+    @property
+    def score(self) -> str:
+        """What an episode's success is called on this benchmark, in tables, figures and sentences."""
+        return "Exact match" if "exact_match" in self.metrics else "Success"
+
+    @property
+    def trajectories(self) -> int:
+        """Trajectories of every update."""
+        return self.manifest.spec.rollout.tasks * self.manifest.spec.rollout.group
+
     def of(self, method: str) -> tuple[Run, ...]:
         """The runs of a method, by seed."""
         return tuple(run for run in self.runs if run.spec.method == method)
@@ -135,11 +148,12 @@ def load_study(folder: Path) -> Study:
         PaperError: no complete run, a damaged or missing file, or runs that do not belong in one table.
     """
     if not folder.is_dir():
-        raise PaperError(f"no study at {folder}: the folder does not exist; run `make reproduce` first")
+        raise PaperError(f"no study at {folder}: the folder does not exist; name a study's folder or make one first")
+    origin = read_origin(folder)
     manifests = {path: read_manifest(path) for path in _run_folders(folder)}
     complete = {path: manifest for path, manifest in manifests.items() if manifest.status == "complete"}
     if not complete:
-        raise PaperError(f"{folder} holds no complete run ({len(manifests)} incomplete); finish `make reproduce` first")
+        raise PaperError(f"{folder} holds no complete run ({len(manifests)} incomplete); {_unfinished(origin)}")
     runs = sorted((_read_run(path, manifest) for path, manifest in complete.items()), key=_order)
     originals = tuple(run for run in runs if run.manifest.replicate_of is None)
     if not originals:
@@ -152,7 +166,11 @@ def load_study(folder: Path) -> Study:
         if manifest.status == "running"
     )
     replicates = tuple(run for run in runs if run.manifest.replicate_of is not None)
-    return Study(folder.name, originals, replicates, skipped)
+    return Study(folder.name, originals, replicates, skipped, origin)
+
+
+def _unfinished(origin: Origin | None) -> str:
+    return f"finish `{origin.commands[-1]}` first" if origin else "finish the command that began them first"
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
@@ -217,8 +235,8 @@ def _check_evaluations(path: Path, run: Run) -> None:
             raise PaperError(f"{path} evaluates task {repeated.iloc[0]!r} twice at update {update}; run the cell again")
         if len(rows) != panel.size:
             raise PaperError(
-                f"{path} holds {len(rows)} evaluation episodes at update {update}, but the panel has "
-                f"{panel.size} tasks; run the cell again"
+                f"{path} holds {counted(len(rows), 'evaluation episode')} at update {update}, but the panel has "
+                f"{counted(panel.size, 'task')}; run the cell again"
             )
 
 

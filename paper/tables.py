@@ -22,6 +22,7 @@ from stepcredit.paper.aggregates import (
 )
 from stepcredit.paper.results import Run, Study
 from stepcredit.paper.statistics import Estimate, Interval
+from stepcredit.paper.words import counted
 
 NAMES = {
     "grpo": "GRPO",
@@ -89,32 +90,37 @@ def all_tables(study: Study) -> list[Table]:
 
 def subset_table(study: Study) -> Table:
     """Success after training, by method and subset."""
-    columns = subset_columns(study)
-    before = [initial_success(study, subset) for subset in columns]
-    rows: list[tuple[Cell, ...]] = [(BEFORE, None, *(_score(estimate) for estimate in before))]
-    estimates = list(before)
-    for method in study.methods:
-        cells = [final_success(study, method, subset) for subset in columns]
-        rows.append((display_name(method), len(study.of(method)), *(_score(cell) for cell in cells)))
-        estimates += cells
-    notes = (setting_note(study), *column_notes(study), *interval_notes(estimates))
-    what = "Exact match" if "exact_match" in study.metrics else "Success"
-    title = f"{what} on the held-out panel after training (%)"
-    return Table("success", title, _header(study), tuple(rows), notes)
+    title = f"{study.score} on the held-out panel after training (%)"
+    return _rates_table(study, "success", title, partial(initial_success, study), partial(final_success, study))
 
 
 def f1_table(study: Study) -> Table:
     """Token F1 after training, by method and subset."""
+    return _rates_table(
+        study,
+        "f1",
+        "Token F1 on the held-out panel after training (%)",
+        lambda subset: initial_metric(study, "f1", subset),
+        lambda method, subset: final_metric(study, method, "f1", subset),
+    )
+
+
+def _rates_table(
+    study: Study,
+    name: str,
+    title: str,
+    initial: Callable[[str], Estimate | None],
+    final: Callable[[str, str], Estimate | None],
+) -> Table:
+    """A row before training, one a method after it; `initial` takes a subset, `final` a method and a subset."""
     columns = subset_columns(study)
-    before = [initial_metric(study, "f1", subset) for subset in columns]
-    rows: list[tuple[Cell, ...]] = [(BEFORE, None, *(_score(estimate) for estimate in before))]
-    estimates = list(before)
-    for method in study.methods:
-        cells = [final_metric(study, method, "f1", subset) for subset in columns]
-        rows.append((display_name(method), len(study.of(method)), *(_score(cell) for cell in cells)))
-        estimates += cells
+    before = [initial(subset) for subset in columns]
+    after = {method: [final(method, subset) for subset in columns] for method in study.methods}
+    rows: list[tuple[Cell, ...]] = [(BEFORE, None, *map(scored, before))]
+    rows += [(display_name(m), len(study.of(m)), *map(scored, estimates)) for m, estimates in after.items()]
+    estimates = [*before, *(estimate for row in after.values() for estimate in row)]
     notes = (setting_note(study), *column_notes(study), *interval_notes(estimates))
-    return Table("f1", "Token F1 on the held-out panel after training (%)", _header(study), tuple(rows), notes)
+    return Table(name, title, _header(study), tuple(rows), notes)
 
 
 def search_table(study: Study) -> Table:
@@ -134,7 +140,7 @@ def search_table(study: Study) -> Table:
 
 
 def _searched(metric: Callable[[str], Estimate | None]) -> tuple[Cell, ...]:
-    shares = [_score(metric(name)) for name in ("answered", "title_found", "gold_found")]
+    shares = [scored(metric(name)) for name in ("answered", "title_found", "gold_found")]
     means = [metric(name) for name in ("searches", "invalid_turns")]
     return (*shares, *(f"{estimate.mean:.2f}" if estimate else None for estimate in means))
 
@@ -163,9 +169,9 @@ def learning_table(study: Study) -> Table:
             (
                 display_name(method),
                 len(study.of(method)),
-                _score(initial_success(study)),
-                _score(final_success(study, method)),
-                _score(change, signed=True),
+                scored(initial_success(study)),
+                scored(final_success(study, method)),
+                scored(change, signed=True),
                 _by_seed(change),
                 _verdict(change),
             )
@@ -188,7 +194,7 @@ def difference_table(study: Study) -> Table:
         cells = [difference_to_baseline(study, method, subset) for subset in columns]
         overall = cells[-1]
         rows.append(
-            (display_name(method), overall.seeds if overall else 0, *(_score(cell, signed=True) for cell in cells))
+            (display_name(method), overall.seeds if overall else 0, *(scored(cell, signed=True) for cell in cells))
         )
         estimates += cells
     notes = (
@@ -230,7 +236,7 @@ def setting_note(study: Study) -> str:
     manifest, spec = study.manifest, study.manifest.spec
     panel = manifest.panels.eval
     return (
-        f"Panel: {spec.tasks_name}, split {panel.split}, {panel.size} tasks, each once, "
+        f"Panel: {spec.tasks_name}, split {panel.split}, {counted(panel.size, 'task')}, each once, "
         f"sha256 {panel.sha256[:10]}. Checkpoint: {manifest.selection}. "
         f"Evaluation temperature {spec.evaluation.temperature:g}. {world_note(study)}."
     )
@@ -243,6 +249,11 @@ def world_note(study: Study) -> str:
         return f"Grammar {manifest.grammar or 'not recorded'}"
     engine, topk = manifest.data.get("engine", "unknown"), manifest.spec.env_options.get("topk")
     return f"Retriever {engine}, top {topk}, corpus sha256 {manifest.data['corpus_sha256'][:10]}"
+
+
+def scored(estimate: Estimate | None, *, signed: bool = False) -> Score | None:
+    """The cell of an estimate."""
+    return Score(estimate, signed) if estimate is not None else None
 
 
 def interval_notes(estimates: Iterable[Estimate | None]) -> tuple[str, ...]:
@@ -281,10 +292,6 @@ def _same_bits(run: Run, other: Run) -> str:
     ]
     differing = [name for name, value in checks if value(run) != value(other)]
     return f"no: {', '.join(differing)} differ" if differing else "yes, bit for bit"
-
-
-def _score(estimate: Estimate | None, *, signed: bool = False) -> Score | None:
-    return Score(estimate, signed) if estimate is not None else None
 
 
 def _digest(value: str | None) -> Digest | None:

@@ -49,7 +49,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
     ),
     "paper": (
-        ("errors files manifest statistics",),
+        ("errors files manifest origin statistics words",),
         ("results",),
         ("aggregates",),
         ("tables",),

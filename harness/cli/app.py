@@ -6,6 +6,7 @@ Commands import what they run when they run: `--help` needs neither torch nor da
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated, NoReturn
 
@@ -79,8 +80,9 @@ def main() -> NoReturn:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command and say how it ended."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(arguments, standalone_mode=False) or 0
+        code = app(words, standalone_mode=False, obj=shlex.join(["stepcredit", *words])) or 0
         if code == INTERRUPTED:  # typer's own answer to Ctrl-C
             raise KeyboardInterrupt
         return code

@@ -26,6 +26,11 @@ _DEMO = ("updates=2", "rollout.tasks=4", "rollout.group=4", "evaluation.size=12"
 _DEMO_SEEDS = (0, 1)
 _JOBS = {"cpu": 2, "cuda": 1}
 
+MadeBy = Annotated[
+    str | None,
+    typer.Option("--made-by", hidden=True, help="Command that study.json records; default: this very command line."),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -84,6 +89,7 @@ class Choice:
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Published recipe to start from, see `recipe list`.")
     ] = None,
@@ -109,6 +115,7 @@ def train(
     jobs: options.Jobs = None,
     threads: options.Threads = 1,
     device: options.Device = "auto",
+    made_by: MadeBy = None,
 ) -> None:
     """Train one or more runs: each --method with each --seed (default grpo, or the recipe's; seed 0).
 
@@ -116,12 +123,14 @@ def train(
     """
     choice = Choice(model, benchmark, suite, method or (), seed or _SEEDS[:1], settings or (), recipe)
     specs = choice.specs()
-    run_study(out, specs, resources(jobs, threads, device, specs[0].model), choice.notes(), copy=again)
+    given = resources(jobs, threads, device, specs[0].model)
+    run_study(out, specs, given, made_by or context.obj, choice.notes(), copy=again)
     print(f"results: {out}")
     print_outcome(out, specs, (f"stepcredit paper {quote(str(out))}",), copy=again)
 
 
 def reproduce(
+    context: typer.Context,
     model: options.Model = "tiny",
     benchmark: options.Benchmark = "alfworld",
     suite: options.Suite = None,
@@ -134,6 +143,7 @@ def reproduce(
     jobs: options.Jobs = None,
     threads: options.Threads = 1,
     device: options.Device = "auto",
+    made_by: MadeBy = None,
 ) -> None:
     """Train the default study (3 methods x 3 seeds), build its paper, compare it with the committed results."""
     from stepcredit.envs import family_of
@@ -146,7 +156,7 @@ def reproduce(
     ending = f"-{name}" if family.study is None else family.study
     folder = out or Path(f"results/reproduce{ending}")
     given = resources(jobs, threads, device, specs[0].model)
-    run_study(folder, specs, given, choice.notes(), examines=family.closed_book)
+    run_study(folder, specs, given, made_by or context.obj, choice.notes(), examines=family.closed_book)
     if family.closed_book:
         examine_study(folder, specs, given)
     build_paper(folder)
@@ -157,13 +167,15 @@ def reproduce(
 
 
 def demo(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("results/demo"),
     jobs: options.Jobs = None,
+    made_by: MadeBy = None,
 ) -> None:
     """The whole chain on toy sizes, in minutes: 3 methods x 2 seeds x 2 updates, then the paper."""
     choice = Choice("tiny", "alfworld", "mini", _METHODS, _DEMO_SEEDS, _DEMO)
     specs = choice.specs()
-    run_study(out, specs, resources(jobs, 1, "cpu", "tiny"))
+    run_study(out, specs, resources(jobs, 1, "cpu", "tiny"), made_by or context.obj)
     build_paper(out)
     print_outcome(out, specs, (f"less {quote(str(out / 'paper' / 'REPORT.md'))}", "stepcredit reproduce"))
 
@@ -194,6 +206,7 @@ def run_study(
     out: Path,
     specs: Sequence[RunSpec],
     resources: Resources,
+    command: str,
     notes: Iterable[str] = (),
     *,
     copy: bool = False,
@@ -201,12 +214,14 @@ def run_study(
 ) -> None:
     """Train what is missing, and examine each such run outside its environment right after, if wanted.
 
+    The study's folder keeps the command, if there is something for it to do.
+
     Raises:
         UserError: bad input or no room; see `stepcredit.harness.study.matrix`.
     """
     from stepcredit.harness.run.schedule import episodes_of
     from stepcredit.harness.setup.parts import inputs_lookup
-    from stepcredit.harness.study import matrix
+    from stepcredit.harness.study import matrix, origin
     from stepcredit.harness.words import counted
 
     inputs_of = inputs_lookup()
@@ -218,6 +233,8 @@ def run_study(
     )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
+    if plan.missing:
+        origin.record(out, command)
     matrix.run(plan, resources, lambda spec: episodes_of(spec, inputs_of(spec).panels["eval"].size), examines=examines)
 
 

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from stepcredit.paper.build import build
 from stepcredit.paper.errors import PaperError
-from stepcredit.paper.figures import learning_curves, subset_bars
+from stepcredit.paper.figures import learning_curves, paired_differences, subset_bars
 from stepcredit.paper.report import markdown_report, report_of
 from stepcredit.paper.results import load_study
 from tests.paper.support import episode, save_manifest, simulated_episodes, tasks, write_run, write_study
@@ -50,8 +51,27 @@ def test_the_report_embeds_what_was_made(built: dict[str, bytes]):
     for name in built:
         if name.endswith((".png", ".csv", ".tex")):
             assert f"]({name})" in report
-    assert built["tables/success.md"].decode().strip() in report
+    title, body = built["tables/success.md"].decode().strip().split("\n\n", 1)
+    assert title.strip("*") in report
+    assert body in report
     assert "alfworld-mini-tiny-grpo-s5: not finished" in report
+
+
+def test_each_heading_and_caption_stands_once(built: dict[str, bytes]):
+    lines = built["REPORT.md"].decode().splitlines()
+    titles = [line.strip("#* ") for line in lines if line.startswith(("#", "*"))]
+    assert len(titles) > 10
+    assert sorted(titles) == sorted(set(titles))
+
+
+def test_one_is_singular(tmp_path: Path):
+    small = {"tasks": 1, "group": 1, "max_turns": 1, "max_response_tokens": 1, "max_context_tokens": 1}
+    panels = {"train": {"size": 1}, "eval": {"size": 1}}
+    write_run(tmp_path, updates=1, every=1, panel_size=1, changes={"spec": {"rollout": small}, "panels": panels})
+    text = markdown_report(report_of(load_study(tmp_path)))
+    assert "held-out panel of 1 valid_unseen task," in text
+    assert re.findall(r"\b1 (?:\w+s|trajectories)\b", text) == []
+    assert "1 turn an episode, 1 token a turn, 1 token of context" in text
 
 
 def test_equal_results_give_equal_bytes_anywhere_in_any_row_order(study: Path, built: dict[str, bytes], tmp_path: Path):
@@ -93,6 +113,21 @@ def test_bars_name_their_n(study: Path):
     assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == [
         "Before training", "GRPO", "OPD", "StepOPSD"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "word"), [("exact_match", "Exact match"), ("other", "Success")])
+def test_tables_figures_and_sentences_call_the_score_by_one_word(tmp_path: Path, column: str, word: str):
+    for method in ("grpo", "opd"):
+        rows = [row | {column: row["success"]} for row in simulated_episodes(method, 0, 4, 2, 12)]
+        write_run(tmp_path, method, episodes=rows)
+    study = load_study(tmp_path)
+    text = markdown_report(report_of(study))
+    assert f"## {word} on the held-out panel" in text
+    assert f"tasks, {word.lower()} was" in text
+    labels = [learning_curves(study).axes[0].get_ylabel(), subset_bars(study).axes[0].get_ylabel(),
+              paired_differences(study).axes[0].get_xlabel()]  # fmt: skip
+    assert [label.startswith(word) for label in labels] == [True] * 3
+    assert bool(re.search(r"\b[Ss]uccess\b(?!\.)", text)) == (word == "Success")
 
 
 @pytest.mark.parametrize(("methods", "seeds"), [(("opd",), 1), (("grpo", "a_new_one"), 2)])

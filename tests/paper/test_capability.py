@@ -133,7 +133,7 @@ def test_runs_that_were_not_examined_are_counted(study: Path):
     write_run(study, "opd", 0)
     table = tables(study)["regression"]
     assert [row[0] for row in table.rows] == ["Before training", "GRPO"]
-    assert "1 of 3 runs were not examined and are in no cell." in table.notes
+    assert "Not examined and in no cell: 1 of 3 runs." in table.notes
 
 
 def test_examinations_of_an_earlier_checkpoint_are_not_read(tmp_path: Path):

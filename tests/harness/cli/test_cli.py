@@ -163,6 +163,6 @@ def test_ctrl_c_is_one_line_and_leaves_no_worker(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "interrupted; run the same command again to resume"
-    (cell,) = tmp_path.iterdir()
+    (cell,) = (path for path in tmp_path.iterdir() if path.is_dir())
     with files.exclusive(cell / "checkpoints", wait_s=5.0):
         assert files.read_json(cell / "manifest.json")["status"] == "running"
