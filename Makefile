@@ -63,7 +63,7 @@ types: setup
 
 ALIKE := $(if $(filter file,$(origin OUT)),results/methods-again,$(OUT))
 SHORT := --benchmark $(BENCHMARK) --model $(MODEL) --seed 0 --set updates=40 --set evaluation.every=10 --out $(ALIKE) $(if $(JOBS),--jobs $(JOBS))
-EVERY := grpo opd stepopsd rlsd sdar agentopsd gigpo rlcsd
+EVERY = $(filter-out vineppo,$(shell $(STEPCREDIT) methods --names))
 
 methods: setup
 	$(STEPCREDIT) train $(addprefix --method ,$(EVERY)) $(SHORT) $(MADE_BY)

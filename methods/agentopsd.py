@@ -42,6 +42,7 @@ class AgentOpsd(Method[AgentOpsdConfig]):
     """
 
     name: ClassVar[str] = "agentopsd"
+    label: ClassVar[str] = "AgentOPSD"
     paper: ClassVar[str] = "AgentOPSD, arXiv 2608.05987"
     Config: ClassVar[type[MethodConfig]] = AgentOpsdConfig
     traits: ClassVar[Traits] = Traits(

@@ -256,6 +256,7 @@ class Method(ABC, Generic[ConfigT_co]):
     """
 
     name: ClassVar[str]
+    label: ClassVar[str] = ""
     paper: ClassVar[str]
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     traits: ClassVar[Traits]

@@ -36,6 +36,7 @@ class Gigpo(Method[GigpoConfig]):
     """
 
     name: ClassVar[str] = "gigpo"
+    label: ClassVar[str] = "GiGPO"
     paper: ClassVar[str] = "GiGPO, arXiv 2505.10978"
     Config: ClassVar[type[MethodConfig]] = GigpoConfig
     traits: ClassVar[Traits] = Traits(

@@ -28,6 +28,7 @@ class Grpo(Method[GrpoConfig]):
     """
 
     name: ClassVar[str] = "grpo"
+    label: ClassVar[str] = "GRPO"
     paper: ClassVar[str] = "DeepSeekMath, arXiv 2402.03300"
     Config: ClassVar[type[MethodConfig]] = GrpoConfig
     traits: ClassVar[Traits] = Traits(preserves_sign=True, uses_hindsight=False, needs_outcome=True, prefix_only=True)

@@ -62,6 +62,7 @@ class Opd(Method[OpdConfig]):
     """
 
     name: ClassVar[str] = "opd"
+    label: ClassVar[str] = "OPD"
     paper: ClassVar[str] = "On-policy distillation (2025); GKD, arXiv 2306.13649; OPSD, arXiv 2601.18734"
     Config: ClassVar[type[MethodConfig]] = OpdConfig
     traits: ClassVar[Traits] = Traits(preserves_sign=False, uses_hindsight=True, needs_outcome=True, prefix_only=True)

@@ -37,6 +37,7 @@ class Rlcsd(Method[RlcsdConfig]):
     """
 
     name: ClassVar[str] = "rlcsd"
+    label: ClassVar[str] = "RLCSD"
     paper: ClassVar[str] = "RLCSD, arXiv 2606.11709"
     Config: ClassVar[type[MethodConfig]] = RlcsdConfig
     traits: ClassVar[Traits] = Traits(

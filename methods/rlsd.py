@@ -35,6 +35,7 @@ class Rlsd(Method[RlsdConfig]):
     """
 
     name: ClassVar[str] = "rlsd"
+    label: ClassVar[str] = "RLSD"
     paper: ClassVar[str] = "RLSD, arXiv 2604.03128"
     Config: ClassVar[type[MethodConfig]] = RlsdConfig
     traits: ClassVar[Traits] = Traits(

@@ -36,6 +36,7 @@ class Sdar(Method[SdarConfig]):
     """
 
     name: ClassVar[str] = "sdar"
+    label: ClassVar[str] = "SDAR"
     paper: ClassVar[str] = "SDAR, arXiv 2605.15155"
     Config: ClassVar[type[MethodConfig]] = SdarConfig
     traits: ClassVar[Traits] = Traits(

@@ -70,6 +70,7 @@ class StepOpsd(Method[StepOpsdConfig]):
     """
 
     name: ClassVar[str] = "stepopsd"
+    label: ClassVar[str] = "StepOPSD"
     paper: ClassVar[str] = "StepOPSD, arXiv 2605.27140"
     Config: ClassVar[type[MethodConfig]] = StepOpsdConfig
     traits: ClassVar[Traits] = Traits(

@@ -37,6 +37,7 @@ class VinePpo(Method[VinePpoConfig]):
     """
 
     name: ClassVar[str] = "vineppo"
+    label: ClassVar[str] = "VinePPO"
     paper: ClassVar[str] = "VinePPO, arXiv 2410.01679"
     Config: ClassVar[type[MethodConfig]] = VinePpoConfig
     traits: ClassVar[Traits] = Traits(preserves_sign=False, uses_hindsight=False, needs_outcome=False)

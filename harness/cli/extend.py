@@ -12,8 +12,16 @@ import typer
 from stepcredit.harness.cli import options
 
 
-def methods(as_json: options.Json = False) -> None:
+def methods(
+    as_json: options.Json = False,
+    names: Annotated[bool, typer.Option("--names", help="Print the names alone, one per line.")] = False,
+) -> None:
     """List the registered methods, their papers, traits and options."""
+    if names:
+        from stepcredit.methods.registry import method_names
+
+        print("\n".join(method_names()))
+        return
     from stepcredit.harness.cli.display import print_json
     from stepcredit.harness.study.listing import method_listing
 

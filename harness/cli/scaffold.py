@@ -61,6 +61,7 @@ class $title(Method[${title}Config]):
     """
 
     name = "$name"
+    label = "$title"  # as tables and figures spell it
     paper = "none yet"
     Config = ${title}Config
     traits = Traits(

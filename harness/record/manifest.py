@@ -79,13 +79,15 @@ class Manifest(Recorded):
     """The manifest of one run, as `manifest.json` holds it."""
 
     model_config = ConfigDict(populate_by_name=True)
-    LATER = frozenset({"teacher", "weaker_promises"})
+    LATER = frozenset({"teacher", "method_label", "weaker_promises"})
 
     schema_version: int = Field(1, alias="schema")
     cell: str
     status: Status
     spec: RunSpec
     spec_sha256: str
+    method_label: str = ""
+    """How tables and figures spell the method; the name where there is none."""
     replicate_of: str | None
     stepcredit_version: str
     git_commit: str | None
@@ -118,6 +120,7 @@ class Manifest(Recorded):
         cell: str,
         replicate_of: str | None,
         spec: RunSpec,
+        method_label: str,
         inputs: Inputs,
         determinism: Mapping[str, Any],
         weaker_promises: Mapping[str, str],
@@ -129,6 +132,7 @@ class Manifest(Recorded):
             status=Status.RUNNING,
             spec=spec,
             spec_sha256=spec.sha256,
+            method_label=method_label,
             replicate_of=replicate_of,
             stepcredit_version=stepcredit_version(),
             git_commit=commit,

@@ -116,7 +116,8 @@ def _evaluate(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) ->
 def _enter(cell: Cell, parts: Parts, switches: Determinism) -> Manifest:
     """Write the manifest of a run that begins; check that of a run that continues."""
     weaker = files.weaker_promises(cell.folder)
-    now = Manifest.begin(cell.name, cell.replicate_of, cell.spec, parts.inputs, switches.dump(), weaker)
+    label = parts.method.label
+    now = Manifest.begin(cell.name, cell.replicate_of, cell.spec, label, parts.inputs, switches.dump(), weaker)
     found = manifest.read(cell.folder)
     if found is None:
         now.write(cell.folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from stepcredit.harness.record.manifest import Manifest, Status
 from stepcredit.harness.record.rows import EpisodeRow, read_rows
 from stepcredit.harness.setup.parts import sub_panel
 from stepcredit.harness.setup.settings import benchmark_called, suite_called
+from stepcredit.methods.contract import Traits
 from stepcredit.methods.registry import registered
 from stepcredit.paper.statistics import wilson
 
@@ -83,13 +84,19 @@ def method_listing() -> list[dict[str, Any]]:
         {
             "method": name,
             "paper": method.paper,
-            "traits": {trait: value for trait, value in asdict(method.traits).items() if value},
+            "traits": _declared(method.traits),
             "options": to_jsonable_python(
                 {option: _default(field) for option, field in method.Config.model_fields.items()}
             ),
         }
         for name, method in registered().items()
     ]
+
+
+def _declared(traits: Traits) -> dict[str, Any]:
+    """What is more than every method is."""
+    values = {field: getattr(traits, field.name) for field in fields(traits)}
+    return {field.name: value for field, value in values.items() if value and value != field.default}
 
 
 def _default(field: FieldInfo) -> Any:
