@@ -23,8 +23,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("contract disk family naming notice panel plain_json proxies",),
         ("places",),
         (
-            "alfworld.actions alfworld.assets alfworld.pddl alfworld.phrases alfworld.reference alfworld.rooms "
-            "alfworld.subsets alfworld.text",
+            "alfworld.actions alfworld.assets alfworld.clause_search alfworld.conditions alfworld.pddl "
+            "alfworld.phrases alfworld.reference alfworld.rooms alfworld.subsets alfworld.text",
             "searchqa.answers searchqa.corpus searchqa.jsonl searchqa.literals searchqa.metrics searchqa.parquet "
             "searchqa.questions searchqa.text",
         ),
