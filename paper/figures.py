@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ WIDTH = 6.9
 WINDOW = 5
 MOST_METHODS_WITH_DOTS = 4
 MOST_CURVES_WITH_FULL_BANDS = 4
+MOST_COLUMNS_WITH_FULL_NAMES = 8
+MOST_IN_A_LEGEND_ROW = 7
 
 DIAGNOSTICS = {
     "entropy": "Entropy (nats a token)",
@@ -126,8 +129,8 @@ def subset_bars(study: Study) -> Figure:
         if len(study.methods) <= MOST_METHODS_WITH_DOTS:
             _bar_dots(axes, estimates, offset)
     axes.set_xticks(range(len(columns)), [_with_n(study, subset) for subset in columns])
-    axes.tick_params(axis="x", length=0)
-    axes.axvline(len(columns) - 1.5, color="#CCCCCC", linewidth=0.8, linestyle=(0, (2, 2)))
+    axes.tick_params(axis="x", length=0, labelsize=6 if len(columns) > MOST_COLUMNS_WITH_FULL_NAMES else None)
+    axes.axvline(len(study.subsets) - 0.5, color="#CCCCCC", linewidth=0.8, linestyle=(0, (2, 2)))
     axes.set_xlim(-0.55, len(columns) - 0.45)
     axes.set_ylim(0, min(100, axes.get_ylim()[1] * 1.02))
     axes.set_ylabel(f"{study.score} (%)")
@@ -138,14 +141,15 @@ def subset_bars(study: Study) -> Figure:
 def paired_differences(study: Study) -> Figure:
     """A forest plot: the paired difference to GRPO by subset, a marker a method."""
     columns, methods = subset_columns(study), rivals(study)
-    figure = Figure(figsize=(WIDTH, 0.85 + 0.15 * len(columns) * max(len(methods), 1.3)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.85 + (0.13 + 0.08 * len(methods)) * len(columns)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
-    step = 0.62 / max(len(methods), 2)
+    step = 1 / (len(methods) + 1)
     for position, method in enumerate(methods):
         offset = (position - (len(methods) - 1) / 2) * step
         estimates = [difference_to_baseline(study, method, subset) for subset in columns]
         _forest(axes, estimates, offset, _style_numbers(study)[method], display_name(method))
+    _pairs(axes, [[difference_to_baseline(study, method, subset) for method in methods] for subset in columns])
     for line in range(len(columns) - 1):
         axes.axhline(line + 0.5, color="#E4E4E4", linewidth=0.7, zorder=0)
     axes.set_yticks(range(len(columns)), [column_name(study, subset) for subset in columns])
@@ -302,8 +306,14 @@ def _forest(axes: Axes, estimates: Sequence[Estimate | None], offset: float, ind
     for row, estimate in known:
         if estimate.seeds > 1:
             _seed_dots(axes, [100 * value for value in estimate.by_seed], [row] * estimate.seeds, _colour(index))
+
+
+def _pairs(axes: Axes, rows: Sequence[Sequence[Estimate | None]]) -> None:
+    """How many pairs each row has, at its right end; more than one number where the methods differ in it."""
+    for row, estimates in enumerate(rows):
+        counts = dict.fromkeys(estimate.n for estimate in estimates if estimate is not None)
         axes.annotate(
-            f"n={estimate.n}",
+            f"n={', '.join(map(str, counts))}" if counts else "no pairs",
             (1.0, row),
             xycoords=axes.get_yaxis_transform(),
             xytext=(4, 0),
@@ -346,7 +356,7 @@ def _legend_above(figure: Figure, axes: Axes) -> None:
         handles,
         labels,
         loc="outside upper center",
-        ncols=min(len(labels), 7),
+        ncols=math.ceil(len(labels) / math.ceil(len(labels) / MOST_IN_A_LEGEND_ROW)),
         handlelength=2.2,
         columnspacing=1.6,
         borderaxespad=0.2,

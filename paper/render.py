@@ -165,7 +165,7 @@ def _plain(cell: Cell) -> str:
         return rate_text(cell.estimate, signed=cell.signed)
     if isinstance(cell, Digest):
         return f"`{cell.hexdigest[:DIGITS]}`"
-    return str(cell)
+    return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
 
 
 def _latex_cell(cell: Cell) -> str:

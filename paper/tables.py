@@ -58,7 +58,7 @@ class Digest:
     hexdigest: str
 
 
-Cell = str | int | Score | Digest | None
+Cell = str | int | float | Score | Digest | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _rates_table(
 
 def search_table(study: Study) -> Table:
     """What the searches found, by method."""
-    rows = [(BEFORE, None, *_searched(partial(initial_metric, study)))]
+    rows: list[tuple[Cell, ...]] = [(BEFORE, None, *_searched(partial(initial_metric, study)))]
     rows += [
         (display_name(method), len(study.of(method)), *_searched(partial(final_metric, study, method)))
         for method in study.methods
@@ -135,6 +135,7 @@ def search_table(study: Study) -> Table:
         setting_note(study),
         "Title found: a supporting title was among the passages; Gold found: a passage held a gold answer.",
         "Searches and invalid turns: means an episode.",
+        *interval_notes(cell.estimate for row in rows for cell in row if isinstance(cell, Score)),
     )
     return Table("searches", "What the searches found", header, tuple(rows), notes)
 
@@ -142,7 +143,7 @@ def search_table(study: Study) -> Table:
 def _searched(metric: Callable[[str], Estimate | None]) -> tuple[Cell, ...]:
     shares = [scored(metric(name)) for name in ("answered", "title_found", "gold_found")]
     means = [metric(name) for name in ("searches", "invalid_turns")]
-    return (*shares, *(f"{estimate.mean:.2f}" if estimate else None for estimate in means))
+    return (*shares, *(estimate.mean if estimate else None for estimate in means))
 
 
 def _header(study: Study) -> tuple[str, ...]:

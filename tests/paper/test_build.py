@@ -115,6 +115,11 @@ def test_bars_name_their_n(study: Path):
     ]  # fmt: skip
 
 
+def test_differences_name_their_n_once_a_row(study: Path):
+    axes = paired_differences(load_study(study)).axes[0]
+    assert [text.get_text() for text in axes.texts] == [*["n=4"] * 6, "n=24"]
+
+
 @pytest.mark.parametrize(("column", "word"), [("exact_match", "Exact match"), ("other", "Success")])
 def test_tables_figures_and_sentences_call_the_score_by_one_word(tmp_path: Path, column: str, word: str):
     for method in ("grpo", "opd"):

@@ -1,5 +1,10 @@
 """The committed studies: their papers are what their episodes say, and the README quotes them."""
 
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,29 +12,55 @@ import pytest
 from stepcredit.paper.build import build
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = {name: ROOT / "results" / name for name in ("reference", "reference-searchqa")}
-TABLES = [
-    (name, path.name) for name, study in STUDIES.items() for path in sorted((study / "paper" / "tables").iterdir())
-]
+STUDIES = {name: ROOT / "results" / name for name in ("reference", "reference-searchqa", "methods")}
+QUOTED = ("reference", "reference-searchqa")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module", params=STUDIES)
+def study(request: pytest.FixtureRequest) -> Path:
+    return STUDIES[request.param]
 
 
 @pytest.fixture(scope="module")
-def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("papers")
-    for name, study in STUDIES.items():
-        build(study, folder / name)
-    return folder
+def rebuilt(study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("paper")
+    build(study, folder)
+    return contents(folder)
 
 
-@pytest.mark.parametrize(("study", "table"), TABLES)
-def test_committed_tables_follow_from_the_committed_episodes(rebuilt: Path, study: str, table: str):
-    committed = STUDIES[study] / "paper" / "tables" / table
-    assert (rebuilt / study / "tables" / table).read_text() == committed.read_text()
+def test_the_committed_report_and_tables_follow_from_the_committed_episodes(study: Path, rebuilt: dict[str, bytes]):
+    committed = contents(study / "paper")
+    assert committed.keys() == rebuilt.keys()
+    texts = [name for name in rebuilt if name.endswith((".md", ".csv", ".tex"))]
+    assert len(texts) > 10
+    assert [name for name in texts if rebuilt[name] != committed[name]] == []
 
 
-@pytest.mark.parametrize("study", STUDIES)
-def test_the_readme_quotes_the_committed_table(study: str):
-    table = STUDIES[study] / "paper" / "tables" / "success.md"
+def test_another_process_builds_the_same_bytes(study: Path, rebuilt: dict[str, bytes], tmp_path: Path):
+    code = "import sys, pathlib, stepcredit.paper.build as b; b.build(*map(pathlib.Path, sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code, str(study), str(tmp_path)], env=environment, check=True)
+    again = contents(tmp_path)
+    assert {name.rpartition(".")[2] for name in again} == {"md", "csv", "tex", "png", "svg", "pdf"}
+    assert [name for name in again.keys() | rebuilt.keys() if again.get(name) != rebuilt.get(name)] == []
+
+
+def test_the_committed_report_prints_the_commands_of_its_own_study(study: Path):
+    commands = json.loads((study / "study.json").read_text())["commands"]
+    report = (study / "paper" / "REPORT.md").read_text()
+    assert "\n".join(("```sh", *commands, "```")) in report
+    here = f"results/{study.name}"
+    assert [re.findall(r"results/\S+", command) for command in commands] == [[here]] * len(commands)
+    assert f"\nstepcredit paper {here}\n" in report
+
+
+@pytest.mark.parametrize("name", QUOTED)
+def test_the_readme_quotes_the_committed_table(name: str):
+    table = STUDIES[name] / "paper" / "tables" / "success.md"
     rows = [line for line in table.read_text().splitlines() if line.startswith("| ")]
     assert len(rows) == 6
     readme = (ROOT / "README.md").read_text().splitlines()

@@ -169,6 +169,20 @@ def test_latex_rows_have_as_many_cells_as_columns(study: Path):
     assert r"valid\_unseen" in latex(subset_table(load_study(study)))
 
 
+def test_the_table_of_searches_says_what_its_intervals_are_and_keeps_its_means(tmp_path: Path):
+    found = {"f1": 0.5, "answered": 1.0, "title_found": 1.0, "gold_found": 0.0, "invalid_turns": 0.0}
+    rows = [
+        episode(task, update=update, seed=0, success=True) | found | {"searches": float(number > 3)}
+        for update in (0, 4)
+        for number, task in enumerate(PICK)
+    ]
+    write_run(tmp_path, "grpo", 0, episodes=rows, panel_size=6)
+    table = next(table for table in all_tables(load_study(tmp_path)) if table.name == "searches")
+    assert cell(table, "GRPO", "Searches") == pytest.approx(1 / 3, rel=1e-15)
+    assert "| 0.33 | 0.00 |" in markdown(table)
+    assert any("Student-t interval over tasks" in note for note in table.notes)
+
+
 def test_any_method_name_is_escaped(tmp_path: Path):
     hand_made(tmp_path, "my_new|method", 0, after=(5, 2))
     table = subset_table(load_study(tmp_path))
