@@ -107,7 +107,7 @@ def training_curve(study: Study, method: str, window: int = 1) -> list[Point]:
 
 
 def diagnostic_curve(study: Study, method: str, name: str, window: int = 1) -> list[Point]:
-    """`invalid_rate` (invalid actions a turn), `mixed_groups` (share of groups), or a column of updates.parquet."""
+    """`invalid_rate` (invalid actions per turn), `mixed_groups` (share of groups), or a column of updates.parquet."""
     extractors = {"invalid_rate": _invalid_rate, "mixed_groups": _mixed_share}
     return _curve(study, method, extractors.get(name, lambda run: run.updates.set_index("update")[name]), window)
 

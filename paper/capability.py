@@ -19,7 +19,7 @@ from stepcredit.paper.errors import PaperError
 from stepcredit.paper.manifest import Section
 from stepcredit.paper.results import Run, Study
 from stepcredit.paper.statistics import Estimate, metric_mean, paired_difference, success_rate
-from stepcredit.paper.tables import BEFORE, Cell, Table, display_name, interval_notes, scored
+from stepcredit.paper.tables import BEFORE, Cell, Table, interval_notes, scored
 from stepcredit.paper.words import counted
 
 FOLDER = "capability"
@@ -195,7 +195,7 @@ def _rates(
         change = paired_difference(after, pd.concat([before.assign(seed=seed) for seed in seeds]))
         cells = [success_rate(part) for part in _parts(after, subsets)]
         estimates.append([*cells, change])
-        rows.append((display_name(method), len(seeds), *map(scored, cells), scored(change, signed=True)))
+        rows.append((study.label(method), len(seeds), *map(scored, cells), scored(change, signed=True)))
     header = ("Method", "Seeds", *(column_name(study, subset) for subset in subsets), ALL, CHANGE)
     return header, tuple(rows), [e for row in estimates for e in row]
 

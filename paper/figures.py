@@ -29,9 +29,9 @@ from stepcredit.paper.aggregates import (
     subset_columns,
     training_curve,
 )
-from stepcredit.paper.results import Study
+from stepcredit.paper.results import LABELS, Study
 from stepcredit.paper.statistics import Estimate
-from stepcredit.paper.tables import BEFORE, NAMES, display_name
+from stepcredit.paper.tables import BEFORE
 from stepcredit.paper.words import counted
 
 # Paul Tol's bright scheme, safe for colour blindness; markers and dashes say the same in grey print.
@@ -102,10 +102,10 @@ def learning_curves(study: Study) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True)
     crowd = len(study.methods)
     for method, index in _style_numbers(study).items():
-        _curve(left, evaluation_curve(study, method), index, display_name(method), crowd, marker=True)
-        _curve(right, training_curve(study, method, WINDOW), index, display_name(method), crowd)
+        _curve(left, evaluation_curve(study, method), index, study.label(method), crowd, marker=True)
+        _curve(right, training_curve(study, method, WINDOW), index, study.label(method), crowd)
     left.set_title(f"Held-out panel ({counted(study.manifest.panels.eval.size, 'task')})")
-    right.set_title(f"Training ({counted(study.trajectories, 'trajectory', 'trajectories')} an update)")
+    right.set_title(f"Training ({counted(study.trajectories, 'trajectory', 'trajectories')} per update)")
     left.set_ylabel(f"{study.score} (%)")
     left.set_ylim(0, min(100, left.get_ylim()[1]))
     for axes in (left, right):
@@ -119,7 +119,7 @@ def subset_bars(study: Study) -> Figure:
     columns = subset_columns(study)
     series = [(BEFORE, GREY, [initial_success(study, subset) for subset in columns])]
     for method, index in _style_numbers(study).items():
-        series.append((display_name(method), _colour(index), [final_success(study, method, s) for s in columns]))
+        series.append((study.label(method), _colour(index), [final_success(study, method, s) for s in columns]))
     figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     axes = figure.subplots()
     width = 0.84 / len(series)
@@ -148,7 +148,7 @@ def paired_differences(study: Study) -> Figure:
     for position, method in enumerate(methods):
         offset = (position - (len(methods) - 1) / 2) * step
         estimates = [difference_to_baseline(study, method, subset) for subset in columns]
-        _forest(axes, estimates, offset, _style_numbers(study)[method], display_name(method))
+        _forest(axes, estimates, offset, _style_numbers(study)[method], study.label(method))
     _pairs(axes, [[difference_to_baseline(study, method, subset) for method in methods] for subset in columns])
     for line in range(len(columns) - 1):
         axes.axhline(line + 0.5, color="#E4E4E4", linewidth=0.7, zorder=0)
@@ -175,7 +175,7 @@ def diagnostics(study: Study) -> Figure:
                 axes,
                 diagnostic_curve(study, method, name, WINDOW),
                 index,
-                display_name(method),
+                study.label(method),
                 len(study.methods),
                 scale=scale,
             )
@@ -364,9 +364,9 @@ def _legend_above(figure: Figure, axes: Axes) -> None:
 
 
 def _style_numbers(study: Study) -> dict[str, int]:
-    """A method's place in the colours, the same in every figure and, for the methods that have a name, every study."""
-    known = list(NAMES)
-    new = [method for method in study.methods if method not in NAMES]
+    """A method's place in the colours, the same in every figure and, for methods known here, every study."""
+    known = list(LABELS)
+    new = [method for method in study.methods if method not in LABELS]
     return {method: [*known, *new].index(method) for method in study.methods}
 
 

@@ -101,6 +101,7 @@ class Manifest(Section):
     spec: SpecRecord
     raw_spec: dict[str, Any]
     spec_sha256: str
+    method_label: str = ""
     replicate_of: str | None = None
     stepcredit_version: str
     git_commit: str | None = None

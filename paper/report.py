@@ -12,7 +12,7 @@ from stepcredit.paper.manifest import MANIFEST
 from stepcredit.paper.render import markdown_body, rate_text
 from stepcredit.paper.results import BASELINE, Run, Study
 from stepcredit.paper.statistics import Estimate, Interval
-from stepcredit.paper.tables import Table, all_tables, display_name, same_start, world_note
+from stepcredit.paper.tables import Table, all_tables, same_start, world_note
 from stepcredit.paper.words import counted, listed
 
 TITLE = "Step-level credit assignment under identical seeds"
@@ -46,7 +46,7 @@ def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
     seeds = len({run.spec.seed for run in study.runs})
     return Report(
         title=TITLE,
-        subtitle=f"{spec.tasks_name} · policy {spec.model} · {listed(map(display_name, study.methods))} · "
+        subtitle=f"{spec.tasks_name} · policy {spec.model} · {listed(map(study.label, study.methods))} · "
         f"{counted(seeds, 'seed')}",
         summary=tuple(_summary(study)),
         protocol=tuple(_protocol(study)),
@@ -130,7 +130,7 @@ def _summary(study: Study) -> Iterable[str]:
         else ""
     )
     yield (
-        f"{listed(map(display_name, study.methods))} trained the policy {spec.model}{_size(study)} on "
+        f"{listed(map(study.label, study.methods))} trained the policy {spec.model}{_size(study)} on "
         f"{spec.tasks_name} tasks with {counted(len(seeds), 'seed')}, "
         f"{counted(spec.updates, 'update')} of {counted(study.trajectories, 'trajectory', 'trajectories')} each. "
         f"{start}"
@@ -138,25 +138,29 @@ def _summary(study: Study) -> Iterable[str]:
     finals = [(method, final_success(study, method)) for method in study.methods]
     yield _reached(study, finals)
     changes = [(method, learning(study, method)) for method in study.methods]
-    yield from _sentence(f"Measured on the same seeds and tasks, training changed {study.score.lower()} by ", changes)
+    yield from _sentence(
+        study, f"Measured on the same seeds and tasks, training changed {study.score.lower()} by ", changes
+    )
     gaps = [(method, difference_to_baseline(study, method)) for method in rivals(study)]
-    yield from _sentence(f"Against {display_name(BASELINE)} on the same seeds and tasks, the difference is ", gaps)
+    yield from _sentence(
+        study, f"Against {study.label(BASELINE)} on the same seeds and tasks, the difference is ", gaps
+    )
     yield _scope(final for _, final in finals)
 
 
 def _reached(study: Study, finals: Iterable[tuple[str, Estimate | None]]) -> str:
     panel, before = study.manifest.panels.eval, initial_success(study)
     start = f" was {rate_text(before, unit='%')} before training and" if before is not None else ""
-    after = listed(f"{rate_text(final, unit='%')} with {display_name(method)}" for method, final in finals if final)
+    after = listed(f"{rate_text(final, unit='%')} with {study.label(method)}" for method, final in finals if final)
     return (
         f"On the held-out panel of {counted(panel.size, f'{panel.split} task')}, {study.score.lower()}{start} is "
         f"{after or 'not measured'} after it."
     )
 
 
-def _sentence(start: str, estimates: Iterable[tuple[str, Estimate | None]]) -> Iterable[str]:
+def _sentence(study: Study, start: str, estimates: Iterable[tuple[str, Estimate | None]]) -> Iterable[str]:
     parts = [
-        f"{rate_text(estimate, signed=True, unit=' points')} for {display_name(method)} ({_zero(estimate)})"
+        f"{rate_text(estimate, signed=True, unit=' points')} for {study.label(method)} ({_zero(estimate)})"
         for method, estimate in estimates
         if estimate is not None
     ]
@@ -213,15 +217,15 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
     yield (
         "Limits",
         (
-            f"{counted(rollout.max_turns, 'turn')} an episode, "
-            f"{counted(rollout.max_response_tokens, 'token')} a turn, "
+            f"{counted(rollout.max_turns, 'turn')} per episode, "
+            f"{counted(rollout.max_response_tokens, 'token')} per turn, "
             f"{counted(rollout.max_context_tokens, 'token')} of context"
         ),
     )
     for method in study.methods:
         options = study.of(method)[0].spec.method_options
         if options:
-            yield display_name(method), ", ".join(f"{key} {value}" for key, value in sorted(options.items()))
+            yield study.label(method), ", ".join(f"{key} {value}" for key, value in sorted(options.items()))
     yield (
         "Machine",
         _distinct(
@@ -247,7 +251,7 @@ def _seeds_by_method(study: Study) -> Iterable[str]:
     seeds = {method: ", ".join(str(run.spec.seed) for run in study.of(method)) for method in study.methods}
     if len(set(seeds.values())) == 1:
         return [f"{next(iter(seeds.values()))} for every method"]
-    return [f"{display_name(method)} {values}" for method, values in seeds.items()]
+    return [f"{study.label(method)} {values}" for method, values in seeds.items()]
 
 
 def _software(run: Run) -> str:

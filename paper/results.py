@@ -23,6 +23,19 @@ EPISODES = "episodes.parquet"
 UPDATES = "updates.parquet"
 BASELINE = "grpo"
 
+LABELS = {
+    "grpo": "GRPO",
+    "opd": "OPD",
+    "stepopsd": "StepOPSD",
+    "rlsd": "RLSD",
+    "sdar": "SDAR",
+    "agentopsd": "AgentOPSD",
+    "gigpo": "GiGPO",
+    "vineppo": "VinePPO",
+    "rlcsd": "RLCSD",
+}
+"""Spellings of methods whose runs were recorded before manifests had them; their order is that of the colours."""
+
 EPISODE_COLUMNS = (
     "phase",
     "update",
@@ -42,7 +55,7 @@ FREE_FIELDS = frozenset({"method", "method_options", "seed", "checkpoint_every"}
 
 @dataclass(frozen=True)
 class Run:
-    """One complete cell: its manifest, one row an episode, one row an update."""
+    """One complete cell: its manifest, one row per episode, one row per update."""
 
     manifest: Manifest
     episodes: pd.DataFrame
@@ -105,6 +118,11 @@ class Study:
     def methods(self) -> tuple[str, ...]:
         """Methods in the order of tables and colours."""
         return tuple(dict.fromkeys(run.spec.method for run in self.runs))
+
+    def label(self, method: str) -> str:
+        """The method's name in print: as its runs say, or as it was known before they did."""
+        said = (run.manifest.method_label for run in self.runs if run.spec.method == method)
+        return next(filter(None, said), LABELS.get(method, method))
 
     @cached_property
     def subsets(self) -> tuple[str, ...]:

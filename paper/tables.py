@@ -24,17 +24,6 @@ from stepcredit.paper.results import Run, Study
 from stepcredit.paper.statistics import Estimate, Interval
 from stepcredit.paper.words import counted
 
-NAMES = {
-    "grpo": "GRPO",
-    "opd": "OPD",
-    "stepopsd": "StepOPSD",
-    "rlsd": "RLSD",
-    "sdar": "SDAR",
-    "agentopsd": "AgentOPSD",
-    "gigpo": "GiGPO",
-    "vineppo": "VinePPO",
-    "rlcsd": "RLCSD",
-}
 BEFORE = "Before training"
 INTERVAL_NOTES = {
     Interval.T_SEEDS: "± is a 95% Student-t interval over seeds: training noise on this panel, not choice of tasks.",
@@ -70,11 +59,6 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...]
-
-
-def display_name(method: str) -> str:
-    """The method's name in print."""
-    return NAMES.get(method, method)
 
 
 def all_tables(study: Study) -> list[Table]:
@@ -117,7 +101,7 @@ def _rates_table(
     before = [initial(subset) for subset in columns]
     after = {method: [final(method, subset) for subset in columns] for method in study.methods}
     rows: list[tuple[Cell, ...]] = [(BEFORE, None, *map(scored, before))]
-    rows += [(display_name(m), len(study.of(m)), *map(scored, estimates)) for m, estimates in after.items()]
+    rows += [(study.label(m), len(study.of(m)), *map(scored, estimates)) for m, estimates in after.items()]
     estimates = [*before, *(estimate for row in after.values() for estimate in row)]
     notes = (setting_note(study), *column_notes(study), *interval_notes(estimates))
     return Table(name, title, _header(study), tuple(rows), notes)
@@ -127,14 +111,14 @@ def search_table(study: Study) -> Table:
     """What the searches found, by method."""
     rows: list[tuple[Cell, ...]] = [(BEFORE, None, *_searched(partial(initial_metric, study)))]
     rows += [
-        (display_name(method), len(study.of(method)), *_searched(partial(final_metric, study, method)))
+        (study.label(method), len(study.of(method)), *_searched(partial(final_metric, study, method)))
         for method in study.methods
     ]
     header = ("Method", "Seeds", "Answered (%)", "Title found (%)", "Gold found (%)", "Searches", "Invalid turns")
     notes = (
         setting_note(study),
         "Title found: a supporting title was among the passages; Gold found: a passage held a gold answer.",
-        "Searches and invalid turns: means an episode.",
+        "Searches and invalid turns: means per episode.",
         *interval_notes(cell.estimate for row in rows for cell in row if isinstance(cell, Score)),
     )
     return Table("searches", "What the searches found", header, tuple(rows), notes)
@@ -168,7 +152,7 @@ def learning_table(study: Study) -> Table:
         estimates += [initial_success(study), final_success(study, method), change]
         rows.append(
             (
-                display_name(method),
+                study.label(method),
                 len(study.of(method)),
                 scored(initial_success(study)),
                 scored(final_success(study, method)),
@@ -195,7 +179,7 @@ def difference_table(study: Study) -> Table:
         cells = [difference_to_baseline(study, method, subset) for subset in columns]
         overall = cells[-1]
         rows.append(
-            (display_name(method), overall.seeds if overall else 0, *(scored(cell, signed=True) for cell in cells))
+            (study.label(method), overall.seeds if overall else 0, *(scored(cell, signed=True) for cell in cells))
         )
         estimates += cells
     notes = (

@@ -201,3 +201,10 @@ def test_points(fraction: float, signed: bool, text: str):
 def test_without_grpo_there_is_no_table_of_differences(tmp_path: Path):
     write_study(tmp_path, methods=("opd", "stepopsd"), seeds=1)
     assert [table.name for table in all_tables(load_study(tmp_path))] == ["success", "learning", "provenance"]
+
+
+def test_a_method_is_spelled_as_its_runs_say(tmp_path: Path):
+    hand_made(tmp_path, "late_credit", 0, after=(5, 2), changes={"method_label": "LateCredit"})
+    hand_made(tmp_path, "stepopsd", 0, after=(4, 1))
+    table = subset_table(load_study(tmp_path))
+    assert [row[0] for row in table.rows[1:]] == ["LateCredit", "StepOPSD"]
