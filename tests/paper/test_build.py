@@ -71,7 +71,7 @@ def test_one_is_singular(tmp_path: Path):
     text = markdown_report(report_of(load_study(tmp_path)))
     assert "held-out panel of 1 valid_unseen task," in text
     assert re.findall(r"\b1 (?:\w+s|trajectories)\b", text) == []
-    assert "1 turn an episode, 1 token a turn, 1 token of context" in text
+    assert "1 turn per episode, 1 token per turn, 1 token of context" in text
 
 
 def test_equal_results_give_equal_bytes_anywhere_in_any_row_order(study: Path, built: dict[str, bytes], tmp_path: Path):
