@@ -152,6 +152,16 @@ def evaluate_run(
     return summary
 
 
+def identity_of(folder: Path, request: Request, threads: int, device: str) -> Identity:
+    """What the evaluation would be, with the data as they are now; nothing is played.
+
+    Raises:
+        UserError: as in `evaluate_run`.
+        EnvError: unknown suite or split.
+    """
+    return _settle(folder, request, threads, device).identity
+
+
 def _settle(folder: Path, request: Request, threads: int, device: str) -> _Job:
     run = manifest.read(folder)
     if run is None:
