@@ -32,6 +32,7 @@ def readable(record: Mapping[str, Any]) -> dict[str, Any]:
     interval = record["interval"]
     ends = None if interval is None else " to ".join(f"{100 * end:.1f}" for end in interval)
     shares = {name: _percent(record[name]) for name in ("before", "after")}
+    shares["minutes"] = None if record["minutes"] is None else f"{record['minutes']:.1f}"
     return {("95% interval" if name == "interval" else name): value for name, value in record.items()} | {
         **shares,
         "95% interval": ends,
