@@ -13,10 +13,10 @@ from stepcredit.methods.contract import Group, Rescorer, ScoreRequest, Trajector
 from stepcredit.methods.hindsight import HindsightText, peer_hindsight
 
 StudentScoring = Literal["causal_prefix", "rollout_old_log_prob"]
-"""The student's log-probabilities: current weights on each step's own prefix, or as they were when sampled.
+"""The student's log-probabilities: of the current weights on each step's own prefix, or as recorded when sampled.
 
-The same numbers wherever the current weights sampled, with an engine that computes what a forward pass does. Asked for
-the first, the rescorer then gives the second; they differ in batches that are older, or from another engine.
+Where the current weights sampled, with an exact engine, the two are the same, and the rescorer answers the first with
+the second. They differ for batches that are older, or drawn by another engine.
 """
 
 
