@@ -18,7 +18,7 @@ class GigpoConfig(MethodConfig):
     anchor: Literal["observation", "state"] = "observation"
     """What two steps must share to be compared: what the agent had just seen, or the environment's state (ours)."""
     gamma: float = Field(0.95, ge=0.0, le=1.0)
-    """Discount of a step's return-to-go, a turn."""
+    """Discount of a step's return-to-go, per turn."""
     omega: float = Field(1.0, ge=0.0)
     """Weight of the step advantage; 0 is GRPO."""
     std: bool = True

@@ -136,7 +136,7 @@ def measure_rollout(policy: Policy, benchmark: Benchmark, split: str, spec: Roll
     """The same rollouts by the engine and by the baseline, after one short warm-up each.
 
     Returns:
-        Response tokens, response tokens a second of both and their ratio; the share of trajectories with equal
+        Response tokens, response tokens per second of both and their ratio; the share of trajectories with equal
         tokens and the largest difference of a log-probability in those; the same difference on a quarter of the
         tasks in double precision, which tells a difference of method from one of rounding.
     """

@@ -105,11 +105,11 @@ def print_evaluation(summary: Record, as_json: bool) -> None:
     limits = summary["limits"]
     print(
         f"  limits: {counted(limits['max_turns'], 'turn')}, {limits['max_context_tokens']} tokens of transcript, "
-        f"{limits['max_response_tokens']} a turn"
+        f"{limits['max_response_tokens']} per turn"
     )
     print("  ended by: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in summary["stops"].items()))
     if summary["metrics"]:
-        print("  means an episode: " + ", ".join(f"{name} {value:.3f}" for name, value in summary["metrics"].items()))
+        print("  means per episode: " + ", ".join(f"{name} {value:.3f}" for name, value in summary["metrics"].items()))
     print(f"episodes: {summary['file']}")
 
 

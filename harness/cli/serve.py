@@ -89,7 +89,7 @@ def _bound(host: str, port: int) -> socket.socket:
     """A socket that has the port but does not listen yet: clients that come before the index is there are refused."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # With its protocol: asyncio switches Nagle's algorithm (40 ms a request) off only for sockets that say TCP.
+        # With its protocol: asyncio switches Nagle's algorithm (40 ms per request) off only for sockets that say TCP.
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

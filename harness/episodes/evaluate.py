@@ -28,7 +28,7 @@ def evaluate(
     protocol: EvalProtocol,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Group]:
-    """One trajectory a task, some hundreds at a time so that memory does not grow with the panel.
+    """One trajectory per task, some hundreds at a time so that memory does not grow with the panel.
 
     The draws depend on the protocol's seed, the task and the turn alone: policies before and after training,
     or of two methods, meet the same luck, so that their differences are paired. `report` is told how many of

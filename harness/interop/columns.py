@@ -35,7 +35,7 @@ class Columns:
         student_BT: log-probabilities of the policy; zeros do for methods without a teacher.
         teacher_BT: those of the teacher, for methods that have one.
         step_BT: which step each token belongs to, ascending; None where every response is one step.
-        action_BT: which tokens are a step's action, one stretch a step; those before it are its reasoning. None makes
+        action_BT: which tokens are a step's action, one stretch per step; those before it are its reasoning. None makes
             all of them the action.
         states: [B] the state that each step was taken in, such as the observation before it; for methods that
             compare states.
@@ -158,7 +158,7 @@ def _trajectory(columns: Columns, row: int, prompt: str, index: int) -> Trajecto
     lengths = torch.unique_consecutive(step_T, return_counts=True)[1].tolist()
     states = [""] * len(lengths) if columns.states is None else list(columns.states[row])
     if len(states) != len(lengths):
-        raise MethodError(f"response {row} has {len(lengths)} steps and {len(states)} states; give one state a step")
+        raise MethodError(f"response {row} has {len(lengths)} steps and {len(states)} states; give one state per step")
     parts = zip(action_T.split(lengths), student_T.split(lengths), states, strict=True)
     steps = tuple(
         _step(f"{row}.{k}", action, scores, state, states[k + 1] if k + 1 < len(states) else "")

@@ -1,6 +1,6 @@
 """How a conversation becomes tokens: prompts, observations, hindsight.
 
-One running transcript an episode: first prompt, response, observation, response, ... Text is tokenized once,
+One running transcript per episode: first prompt, response, observation, response, ... Text is tokenized once,
 when it enters; responses are the tokens that were drawn. Texts are data: a control token's text in an observation, a
 hint or a demonstration is encoded letter by letter, so that none of them can open a message.
 """

@@ -47,7 +47,7 @@ def warm_up(share: str, source: str) -> Deviation:
 
 def minibatch(steps: int, source: str) -> Deviation:
     """The size of PPO's mini-batches, in steps of episodes."""
-    return Deviation(f"{steps} steps, an optimiser step each", "one optimiser step an update", source)
+    return Deviation(f"{steps} steps, an optimiser step each", "one optimiser step per update", source)
 
 
 def other_models(names: str, source: str) -> Deviation:

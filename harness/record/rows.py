@@ -58,7 +58,7 @@ class UpdateStats:
         distill_loss: minus the distillation weights times the student's log-probabilities; the teacher's constant
             part is left out.
         kl: k3 estimate of KL(policy before the update || policy after), over an even sample of the tokens.
-        entropy: of the policy before the update, in nats a token at the sampling temperature.
+        entropy: of the policy before the update, in nats per token at the sampling temperature.
         ratio_clipped: share of tokens whose importance ratio was clipped.
         grad_norm: global norm before clipping.
         response_tokens: tokens that were trained on.

@@ -66,7 +66,7 @@ def _source() -> Finding:
 
 def _cores() -> Finding:
     vectors = torch.backends.cpu.get_cpu_capability()
-    return Finding("cores", True, f"{_usable_cores()} ({vectors}); one torch thread a run")
+    return Finding("cores", True, f"{_usable_cores()} ({vectors}); one torch thread per run")
 
 
 def _usable_cores() -> int:

@@ -1,4 +1,4 @@
-"""Demonstrations as token sequences with a loss weight a token.
+"""Demonstrations as token sequences with a loss weight per token.
 
 A part of them carries a hindsight block right before one turn's response, which is where teachers see it;
 from there on the expert follows the hint, so that reading it pays.

@@ -20,7 +20,7 @@ _ROUNDING = 1e-5
 
 
 def credit_is_usable(trial: Trial) -> None:
-    """One finite constant a response token."""
+    """One finite constant per response token."""
 
     def check(group: Group, update: int) -> None:
         trial.credit(group, update=update)
