@@ -162,6 +162,16 @@ def _kept(path: Path, known: Mapping[str, Any]) -> dict[str, Any] | None:
     return summary if whole else None
 
 
+def identity_of(folder: Path, request: Request, threads: int, device: str) -> Identity:
+    """What the evaluation would be, with the data as they are now; nothing is played.
+
+    Raises:
+        UserError: as in `evaluate_run`.
+        EnvError: unknown suite or split.
+    """
+    return _settle(folder, request, threads, device).identity
+
+
 def _settle(folder: Path, request: Request, threads: int, device: str) -> _Job:
     run = manifest.read(folder)
     if run is None:

@@ -1,9 +1,9 @@
-"""An evaluation's identity: whatever determines its numbers is in it, in its file's name and in its summary."""
+"""When an evaluation is made again, and when its numbers come back; its inputs one by one are in test_evaluations."""
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,10 @@ from hypothesis import strategies as st
 from stepcredit.envs.alfworld.generator import generate
 from stepcredit.envs.alfworld.sources import listed_games
 from stepcredit.envs.alfworld.subsets import Subset
-from stepcredit.envs.searchqa.corpus import Passage
 from stepcredit.envs.searchqa.retrieval import wire
 from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
 from stepcredit.envs.searchqa.retrieval.server import create_app
 from stepcredit.envs.searchqa.synthetic import synthetic_corpus
-from stepcredit.harness.record import checkpoint, files
 from stepcredit.harness.record.manifest import PanelRecord, PolicyRecord
 from stepcredit.harness.record.rows import EpisodeRow, read_rows
 from stepcredit.harness.spec import RolloutSpec
@@ -112,67 +110,11 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> set[str]:
     return {name for name in one if one[name] != other[name]}
 
 
-HOUSEHOLD: Mapping[str, tuple[Request, set[str]]] = {
-    "suite": (replace(TWO, suite="full", settings=("rollout.max_turns=2",)), {"suite", "panel", "limits", "data"}),
-    "split": (replace(TWO, split="valid_seen"), {"panel"}),
-    "size": (replace(TWO, size=3), {"panel"}),
-    "per subset": (Request(per_subset=1), {"panel"}),
-    "panel seed": (replace(TWO, panel_seed=1), {"panel"}),
-    "temperature": (replace(TWO, temperature=0.5), {"temperature", "limits"}),
-    "seed": (replace(TWO, seed=1), {"seed"}),
-    "checkpoint": (replace(TWO, checkpoint=0), {"update", "checkpoint_sha256"}),
-    "turns": (replace(TWO, settings=("rollout.max_turns=2",)), {"limits"}),
-    "response": (replace(TWO, settings=("rollout.max_response_tokens=20",)), {"limits"}),
-    "context": (replace(TWO, settings=("rollout.max_context_tokens=900",)), {"limits"}),
-    "observation": (replace(TWO, settings=("rollout.max_observation_tokens=40",)), {"limits"}),
-    "window": (replace(TWO, settings=("rollout.window=1",)), {"limits"}),
-    "actions": (replace(TWO, settings=("rollout.window=1", "rollout.show_actions=true")), {"limits"}),
-}
-SEARCH: Mapping[str, tuple[Request, set[str]]] = {
-    "topk": (replace(TWO, settings=("env_options.topk=1",)), {"env_options"}),
-    "searches": (replace(TWO, settings=("env_options.searches=1",)), {"env_options"}),
-    "reward": (replace(TWO, settings=("env_options.format_reward=0.5",)), {"env_options"}),
-    "k1": (replace(TWO, settings=("env_options.retriever.k1=1.2",)), {"env_options", "data"}),
-    "b": (replace(TWO, settings=("env_options.retriever.b=0.75",)), {"env_options", "data"}),
-}
-
-
-def assert_each_counts(folder: Path, variants: Mapping[str, tuple[Request, set[str]]]) -> None:
-    base, played = evaluated(folder, TWO)
-    assert played
-    names = {Path(base["file"]).name}
-    for what, (request, expected) in variants.items():
-        summary, played = evaluated(folder, request)
-        assert (what, played, differing(base, summary)) == (what, True, expected)
-        names.add(Path(summary["file"]).name)
-    assert evaluated(folder, TWO) == (base, False)
-    assert names == {path.name for path in (folder / "evals").glob("*.parquet")}
-    assert len(names) == 1 + len(variants)
-
-
-def test_each_word_of_a_request_makes_another_evaluation(household: Path) -> None:
-    assert_each_counts(household, HOUSEHOLD)
-
-
-def test_each_option_of_a_benchmark_makes_another_evaluation(search: Path) -> None:
-    assert_each_counts(search, SEARCH)
-
-
 def test_where_a_run_lies_does_not_matter(household: Path, tmp_path: Path) -> None:
     again = Path(shutil.copytree(household, tmp_path / "elsewhere"))
     here, there = (evaluated(folder, TWO)[0] for folder in (household, again))
     assert differing(here, there) == set()
     assert Path(here["file"]).name == Path(there["file"]).name
-
-
-def test_other_weights_make_another_evaluation(household: Path) -> None:
-    before, _ = evaluated(household, TWO)
-    path = checkpoint.find(household)
-    spec_sha256 = files.read_json(household / "manifest.json")["spec_sha256"]
-    state, weights = checkpoint.load(path, spec_sha256)
-    checkpoint.save(household, spec_sha256, state, replace(weights, model={k: v * 2 for k, v in weights.model.items()}))
-    after, played = evaluated(household, TWO)
-    assert (played, differing(before, after)) == (True, {"checkpoint_sha256"})
 
 
 def test_another_engine_makes_another_evaluation(search: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,63 +143,6 @@ def test_a_server_that_does_not_say_what_it_searches_is_asked_again(
         monkeypatch.setenv("STEPCREDIT_RETRIEVER", url)
         first, _ = evaluated(search, asked)
         assert evaluated(search, asked) == (first, True)
-
-
-def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-
-
-def write_corpus(folder: Path, passages: Sequence[Passage]) -> None:
-    write_lines(folder / "corpus.jsonl", [asdict(passage) for passage in passages])
-
-
-def write_questions(folder: Path, *asked: str) -> None:
-    rows = [{"id": f"t{place}", "question": text, "golden_answers": ["Ann"]} for place, text in enumerate(asked)]
-    write_lines(folder / "nq" / "test.jsonl", rows)
-
-
-def harm_corpus(folder: Path) -> None:
-    write_corpus(folder, synthetic_corpus().passages[:60])
-
-
-def harm_questions(folder: Path) -> None:
-    write_questions(folder, "who built the old mill?", "who is she?")
-
-
-def add_question(folder: Path) -> None:
-    write_questions(folder, "who built the mill?", "who is she?", "who else?")
-
-
-@pytest.mark.parametrize(
-    ("replaced", "expected"),
-    [
-        (harm_corpus, {"data"}),
-        (harm_questions, {"data", "panel"}),
-        (add_question, {"data", "panel"}),
-    ],
-)
-def test_the_numbers_of_data_that_were_replaced_do_not_come_back(
-    search: Path,
-    replaced: Callable[[Path], None],
-    expected: set[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    folder = tmp_path / "data" / "searchqa"
-    write_questions(folder, "who built the mill?", "who is she?")
-    write_corpus(folder, synthetic_corpus().passages[:20])
-    monkeypatch.setenv("STEPCREDIT_DATA", str(folder.parent))
-    monkeypatch.setenv("STEPCREDIT_CACHE", str(tmp_path / "cache"))
-    real = Request(suite="real")
-    first, _ = evaluated(search, real)
-    replaced(folder)
-    second, played = evaluated(search, real)
-    assert (played, differing(first, second)) == (True, expected)
-    assert {path.name for path in (search / "evals").glob("*.parquet")} == {
-        Path(summary["file"]).name for summary in (first, second)
-    }
-    assert evaluated(search, real) == (second, False)
 
 
 def test_games_that_were_replaced_are_played_again(
