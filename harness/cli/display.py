@@ -37,7 +37,8 @@ def print_table(records: Sequence[Record], as_json: bool) -> None:
     for record in records:
         table.add_row(*(_cell(value) for value in record.values()))
     console = console_for_output()
-    if Measurement.get(console, console.options.update(max_width=_PIPED_WIDTH), table).maximum <= console.width:
+    unbounded = console.options.update(max_width=_PIPED_WIDTH)  # within the console's width every table fits
+    if Measurement.get(console, unbounded, table).maximum <= console.width:
         console.print(table, highlight=False, markup=False)
     else:
         _print_records(records, console.width)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from stepcredit.harness.spec import RolloutSpec, RunSpec
 from stepcredit.methods.contract import StopReason
 
 FOLDER = "evals"
+_UNTOLD = "unknown"  # in the provenance of a server that does not say what it searches
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,8 @@ def evaluate_run(
     """Evaluate one checkpoint of a run; episodes and summary go to `folder`/evals.
 
     Returns:
-        The summary. One that is there already is read, not made again.
+        The summary. One that is there already is read, not made again, unless a retrieval server does not say what
+        it searches.
 
     Raises:
         UserError: no run there, no such checkpoint, or a panel that is shorter than asked for.
@@ -140,16 +142,24 @@ def evaluate_run(
     job = _settle(folder, request, threads, device)
     identity = job.identity
     path, known = folder / FOLDER / identity.file_name, identity.model_dump(mode="json")
-    if path.with_suffix(".json").exists():
-        summary = files.read_json(path.with_suffix(".json"))
-        if known.items() <= summary.items() and summary["sha256"] == files.sha256_of(path):
-            return summary
+    if (there := _kept(path, known)) is not None:
+        return there
     rows = _episodes(job, report)
     files.make_folder(path.parent)
     write_rows(path, rows, EpisodeRow)
     summary = known | _outcome(rows, job.benchmark) | {"file": str(path), "sha256": files.sha256_of(path)}
     files.write_json(path.with_suffix(".json"), summary)
     return summary
+
+
+def _kept(path: Path, known: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The summary of an evaluation that is there with its episodes, as they were written."""
+    written = path.with_suffix(".json")
+    if _UNTOLD in known["data"].values() or not (path.exists() and written.exists()):
+        return None
+    summary = files.read_json(written)
+    whole = known.items() <= summary.items() and summary.get("sha256") == files.sha256_of(path)
+    return summary if whole else None
 
 
 def identity_of(folder: Path, request: Request, threads: int, device: str) -> Identity:

@@ -25,6 +25,15 @@ SMALL = (
     "evaluation.every=2",
 )
 
+LEAST = (
+    "updates=1",
+    "checkpoint_every=1",
+    "rollout.tasks=1",
+    "rollout.group=2",
+    "rollout.max_turns=3",
+    "evaluation.size=2",
+)
+
 
 class KillPoint(NamedTuple):
     """The `nth` call of a function, counted from 1, at which the process kills itself."""
