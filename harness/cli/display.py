@@ -20,6 +20,7 @@ from stepcredit.harness.words import counted
 
 Record = Mapping[str, Any]
 
+_FIRM = "\N{NO-BREAK SPACE}"  # within a name, where no line may end
 _PIPED_WIDTH = 1000  # whoever reads a pipe line by line wants whole lines
 
 
@@ -55,8 +56,8 @@ def _print_records(records: Sequence[Record], width: int) -> None:
     for record in records:
         (_, title), *others = record.items()
         print(_cell(title))
-        words = ", ".join(f"{name.replace('_', ' ')} {_cell(value)}" for name, value in others)
-        print(folded_text(words, width, "  "))
+        words = ", ".join(f"{name.replace('_', ' ').replace(' ', _FIRM)} {_cell(value)}" for name, value in others)
+        print(folded_text(words, width, "  ").replace(_FIRM, " "))
 
 
 def folded_text(text: str, width: int, indent: str) -> str:
