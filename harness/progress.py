@@ -27,6 +27,7 @@ from rich.progress import (
 from rich.text import Text
 
 from stepcredit.envs import plain_json
+from stepcredit.harness.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Bars:
             refresh_per_second=4,
             speed_estimate_period=120,
         )
-        self._note = f"{finished} of {finished + len(totals)} cells"
+        self._note = f"{finished} of {counted(finished + len(totals), 'cell')}"
         self._finished, self._cells = finished, finished + len(totals)
         self._overall = self._progress.add_task("all cells", total=sum(totals.values()), note=self._note)
         self._tasks: dict[str, TaskID] = {}
@@ -134,7 +135,7 @@ class Bars:
             self._progress.remove_task(self._tasks.pop(cell))
         self._finished += 1
         self._progress.console.print(line, highlight=False)
-        self._progress.update(self._overall, note=f"{self._finished} of {self._cells} cells")
+        self._progress.update(self._overall, note=f"{self._finished} of {counted(self._cells, 'cell')}")
 
 
 class Lines:
@@ -165,7 +166,7 @@ class Lines:
 
     def finish(self, cell: str, line: str) -> None:
         self._finished += 1
-        self._print(f"{line}  [{self._finished} of {self._cells} cells]")
+        self._print(f"{line}  [{self._finished} of {counted(self._cells, 'cell')}]")
 
     def _time_left(self, now: float) -> str:
         new = sum(self._done.values()) - sum(self._first.values())

@@ -18,8 +18,9 @@ def fetch_questions(
     from stepcredit.envs.searchqa.hub import load_from_hub
     from stepcredit.envs.searchqa.jsonl import write_jsonl
     from stepcredit.envs.searchqa.questions import Dataset
+    from stepcredit.harness.words import counted
 
     found = Dataset.parse(dataset)
     questions = load_from_hub(found, split)
     write_jsonl(out, (asdict(question) | {"dataset": found.key} for question in questions))
-    print(f"{len(questions)} questions: {out}")
+    print(f"{counted(len(questions), 'question')}: {out}")

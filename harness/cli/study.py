@@ -74,7 +74,8 @@ class Choice:
             return []
         pairs = zip(usual, self.specs(), strict=True)
         sentences = dict.fromkeys(line for expected, chosen in pairs for line in far_off(expected, chosen))
-        return [f"{sentence}; if it is meant for another model, add --model" for sentence in sentences]
+        advice = "if it is meant for another model, " + ("choose that" if self.model else "add --model")
+        return [f"{sentence}; {advice}" for sentence in sentences]
 
     def _by_recipe(self, name: str) -> list[RunSpec]:
         from stepcredit.harness.recipes import recipe_named
