@@ -8,15 +8,17 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
-from stepcredit.harness.study.doctor import Finding
 from stepcredit.harness.words import counted
+
+if TYPE_CHECKING:
+    from stepcredit.harness.study.doctor import Finding
 
 Record = Mapping[str, Any]
 

@@ -21,13 +21,8 @@ from transformers import PreTrainedModel
 from stepcredit.harness.engine.attention import Readers, cached_batch, cached_tiles, packed_logits
 from stepcredit.harness.engine.cache import Heads, RowCache
 from stepcredit.harness.engine.contract import Engine
-from stepcredit.harness.engine.sequences import (
-    TokenSequence,
-    micro_batches,
-    response_logits,
-    stretches_of,
-    token_logprobs,
-)
+from stepcredit.harness.engine.sequences import micro_batches, response_logits, token_logprobs
+from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
 from stepcredit.harness.model.policy import Policy
 from stepcredit.methods.contract import MethodError, ScoreRequest, Step, Trajectory, Weights
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stepcredit.harness.engine.sequences import stretches_of
+from stepcredit.harness.engine.stretches import stretches_of
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import files
 from stepcredit.methods.contract import Credit, Group, Trajectory

@@ -13,13 +13,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from stepcredit.harness.engine.sequences import (
-    TokenSequence,
-    micro_batches,
-    response_logits,
-    stretches_of,
-    token_logprobs,
-)
+from stepcredit.harness.engine.sequences import micro_batches, response_logits, token_logprobs
+from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.rows import UpdateStats

@@ -25,7 +25,7 @@ from stepcredit.harness.model.presets import preset_named
 from stepcredit.harness.record import checkpoint, files, manifest
 from stepcredit.harness.record.manifest import Manifest, PanelRecord, PolicyRecord
 from stepcredit.harness.record.rows import EpisodeRow, episode_rows, write_rows
-from stepcredit.harness.setup.parts import sub_panel
+from stepcredit.harness.setup.panels import sub_panel
 from stepcredit.harness.setup.settings import evaluated_elsewhere
 from stepcredit.harness.spec import RolloutSpec, RunSpec
 from stepcredit.methods.contract import StopReason

@@ -15,7 +15,7 @@ from stepcredit.envs import family_of, load_benchmark
 from stepcredit.harness.record import cell, checkpoint, files, manifest
 from stepcredit.harness.record.manifest import Manifest, Status
 from stepcredit.harness.record.rows import EpisodeRow, read_rows
-from stepcredit.harness.setup.parts import sub_panel
+from stepcredit.harness.setup.panels import sub_panel
 from stepcredit.harness.setup.settings import benchmark_called, suite_called
 from stepcredit.methods.contract import Traits
 from stepcredit.methods.registry import registered

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stepcredit.envs.contract import Observation, StepResult
-from stepcredit.harness.engine.sequences import TokenSequence, stretches_of
+from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
 from stepcredit.harness.episodes.prompts import new_prompt
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy
