@@ -23,6 +23,24 @@ class Aggregation(StrEnum):
     """Each trajectory's sum over its largest possible length, then over trajectories (Dr. GRPO, arXiv 2503.20783)."""
 
 
+class Importance(StrEnum):
+    """Correction of the policy gradient where an engine drew tokens with other probabilities than the trainer's.
+
+    r is the trainer's probability before the step over the engine's, of a token or of all response tokens in a row.
+    The same forms as TRL's `vllm_importance_sampling_mode`; verl calls the truncated ones `rollout_is`.
+    """
+
+    NONE = "none"
+    TOKEN_TRUNCATE = "token_truncate"
+    """min(r, cap) of each token (arXiv 2508.19184's truncated importance sampling)."""
+    TOKEN_MASK = "token_mask"
+    """r of each token, 0 above the cap."""
+    SEQUENCE_TRUNCATE = "sequence_truncate"
+    """min(r, cap) of the row."""
+    SEQUENCE_MASK = "sequence_mask"
+    """r of the row, 0 above the cap; TRL's default."""
+
+
 class RolloutSpec(Recorded):
     """How trajectories are drawn."""
 
@@ -52,7 +70,7 @@ class RolloutSpec(Recorded):
 class ObjectiveSpec(Recorded):
     """The one loss, blind to methods."""
 
-    LATER = frozenset({"aggregation"})
+    LATER = frozenset({"aggregation", "importance", "importance_cap", "max_engine_gap"})
 
     aggregation: Aggregation = Aggregation.TOKEN_MEAN
     """How the loss of an update's tokens becomes one number."""
@@ -67,6 +85,12 @@ class ObjectiveSpec(Recorded):
     """Weight of the k3 estimate of KL(policy || warm start)."""
     invalid_penalty: float = Field(0.0, ge=0.0)
     """Taken from a trajectory's reward for each invalid action; never in groups without a success."""
+    importance: Importance = Importance.NONE
+    """Correction for an engine whose probabilities are not the trainer's; refused where they are."""
+    importance_cap: float = Field(3.0, gt=0.0)
+    """Largest importance weight; 3 in TRL, 2 in verl."""
+    max_engine_gap: float = Field(0.2, gt=0.0)
+    """Nats; the run stops where trainer and engine differ by more on an update's tokens, in the mean."""
 
 
 class OptimSpec(Recorded):

@@ -177,7 +177,7 @@ def test_commands_run_as_printed(
     for study in ("reference", "reference-searchqa", "methods"):
         shutil.copytree(ROOT / "results" / study, tmp_path / "results" / study)
     example = runs["searchqa" if "searchqa" in label(path) else "alfworld"]
-    for command in commands(path):
+    for command in dict.fromkeys(commands(path)):
         if command not in NOT_RUN and command not in RUN_ELSEWHERE and not command.startswith("make "):
             do(command.replace("RUN", str(example)), tmp_path, monkeypatch)
 

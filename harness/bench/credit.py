@@ -18,7 +18,6 @@ from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.run.learner import Learner
-from stepcredit.harness.run.objective import update_policy
 from stepcredit.harness.run.schedule import tasks_of_update
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts, assemble
@@ -164,7 +163,7 @@ def _update_seconds(spec: RunSpec, updates: int) -> float:
         groups = _drawn(learner, parts, spec, update)
         learner.refresh_stale(update)
         credits = [parts.method.credit(group, learner.rescorer, update) for group in groups]
-        update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)
+        learner.update(groups, credits, spec)
         seconds.append(perf_counter() - start)
     return median(seconds[1:])
 

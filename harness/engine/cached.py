@@ -38,8 +38,11 @@ class TransformersEngine:
 
     @property
     def exact(self) -> bool:
-        """It runs the trainer's own model."""
-        return True
+        """It runs the trainer's own model, but a token alone rounds otherwise than in a long pass.
+
+        In float32 the log-probabilities differ by about 1e-5. In bfloat16 it is 0.05, more than many hindsight gaps.
+        """
+        return self._model.dtype is torch.float32
 
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> CachedSession:
         """Start one sequence per prompt; equal prompts are computed once."""

@@ -107,6 +107,7 @@ class ModelRescorer:
         self._models = {Weights.LIVE: policy.model, Weights.STALE: stale, Weights.CHECKPOINT: checkpoint}
         self._budget, self._temperature, self._drawn = token_budget, temperature, drawn
         self._cut_tokens = 0
+        self._gap_signs, self._flipped = 0, 0
 
     @torch.no_grad()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
@@ -121,16 +122,35 @@ class ModelRescorer:
             lengths = [len(self._sequence(reading).ids) for reading in readings]
             for batch in micro_batches(lengths, self._budget):
                 scores |= self._read(self._model(weights), [readings[index] for index in batch])
-        return [self._answer(place, request, scores) for place, request in enumerate(requests)]
+        answers = [self._answer(place, request, scores) for place, request in enumerate(requests)]
+        if self._drawn is Drawn.ELSEWHERE:
+            self._compare_signs(requests, answers)
+        return answers
 
     def take_cut_tokens(self) -> int:
         """Hindsight tokens that were cut off since this was last asked, counted once per request."""
         count, self._cut_tokens = self._cut_tokens, 0
         return count
 
+    def take_signs_at_risk(self) -> float | None:
+        """Share of the gaps between teacher and student, since this was last asked, whose sign would be another one if
+        the engine's log-probabilities stood for the student's; None if no gap was seen or they do stand for them."""
+        share = self._flipped / self._gap_signs if self._gap_signs else None
+        self._gap_signs, self._flipped = 0, 0
+        return share
+
+    def _compare_signs(self, requests: Sequence[ScoreRequest], answers: Sequence[Tensor]) -> None:
+        scored = list(zip(requests, answers, strict=True))
+        students = {id(request.trajectory): score_T for request, score_T in scored if _is_student(request)}
+        for request, teacher_T in scored:
+            student_T = students.get(id(request.trajectory))
+            if student_T is not None and len(student_T) and not _is_student(request):
+                flipped_T = (teacher_T - student_T).sign() != (teacher_T - _recorded(request.trajectory)).sign()
+                self._gap_signs += len(flipped_T)
+                self._flipped += int(flipped_T.sum())
+
     def _is_recorded(self, request: ScoreRequest) -> bool:
-        as_it_was = request.hindsight is None and request.weights is Weights.LIVE
-        return as_it_was and self._drawn is Drawn.BY_LIVE_WEIGHTS
+        return _is_student(request) and self._drawn is Drawn.BY_LIVE_WEIGHTS
 
     def _answer(self, place: int, request: ScoreRequest, scores: Mapping[_Key, Tensor]) -> Tensor:
         """[T] a request's scores in one."""
@@ -138,7 +158,7 @@ class ModelRescorer:
         if not steps:
             return torch.zeros(0)
         if self._is_recorded(request):
-            return torch.cat([torch.from_numpy(step.logprobs) for _, step in steps])
+            return _recorded(request.trajectory)
         return torch.cat([scores[place, k] for k, _ in steps])
 
     def _readings(self, weights: Weights, requests: Sequence[ScoreRequest]) -> list[_Reading]:
@@ -243,6 +263,16 @@ def _by_step(readings: Sequence[_Reading], score_K: Tensor) -> dict[_Key, Tensor
         for (keys, k, _), score_T in zip(wanted, scores, strict=True)
         for place, first in keys
     }
+
+
+def _is_student(request: ScoreRequest) -> bool:
+    """Whether it asks for the live policy's scores as it was."""
+    return request.hindsight is None and request.weights is Weights.LIVE
+
+
+def _recorded(trajectory: Trajectory) -> Tensor:
+    """[T] what the engine said."""
+    return torch.cat([torch.from_numpy(step.logprobs) for step in trajectory.steps])
 
 
 def _first_about(trajectory: Trajectory, requests: Sequence[ScoreRequest]) -> int:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.utils import logging as hub_logging
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -142,8 +145,29 @@ def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
         raise UserError(f"model {preset.name!r} has a tokenizer without the byte alphabet that exact spans need")
     transcript = ChatTranscript(tokenizer, turn_format.instructions)
     _end_at(model, transcript.end_of_turn)
-    revision = getattr(model.config, "_commit_hash", None)
-    return Policy(preset.name, model, tokenizer, transcript, turn_format, f"{preset.location}@{revision}")
+    _score_known_tokens(preset.name, model, len(tokenizer))
+    provenance = f"{preset.location}@{_commit_of(preset.location)}"
+    return Policy(preset.name, model, tokenizer, transcript, turn_format, provenance)
+
+
+def _commit_of(location: str) -> str:
+    """The commit of the files in the hub's cache, which lie in a folder of its name."""
+    found = try_to_load_from_cache(location, "config.json")
+    return Path(found).parent.name if isinstance(found, str) else "unknown"
+
+
+def _score_known_tokens(name: str, model: PreTrainedModel, tokens: int) -> None:
+    """Ids beyond the tokenizer's have no logit: none is drawn, trained on or scored. Their rows fill up the matrix."""
+    head = model.get_output_embeddings()
+    rows = head.weight.shape[0]
+    if rows < tokens:
+        raise UserError(f"model {name!r} scores {rows} token ids and its tokenizer has {tokens}: they do not belong")
+    if rows > tokens:
+        head.register_forward_hook(partial(_first_logits, tokens))
+
+
+def _first_logits(tokens: int, head: torch.nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+    return logits[..., :tokens]
 
 
 def _end_at(model: PreTrainedModel, token: int | None) -> None:

@@ -63,6 +63,8 @@ class UpdateStats:
         grad_norm: global norm before clipping.
         response_tokens: tokens that were trained on.
         skipped_groups: groups without any trajectory to train on.
+        engine_gap_mean: distance of the recorded log-probabilities from the policy's before the update, in nats.
+        engine_gap_max: the same of the token where it is largest.
     """
 
     loss: float = 0.0
@@ -74,6 +76,8 @@ class UpdateStats:
     grad_norm: float = 0.0
     response_tokens: int = 0
     skipped_groups: int = 0
+    engine_gap_mean: float = 0.0
+    engine_gap_max: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

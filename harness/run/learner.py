@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
+import torch
+from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from stepcredit.harness.engine.rescore import Drawn, ModelRescorer
 from stepcredit.harness.episodes.player import Player
+from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.checkpoint import SavedWeights
+from stepcredit.harness.record.rows import UpdateStats
+from stepcredit.harness.run.masters import MasterAdamW
+from stepcredit.harness.run.objective import update_policy
 from stepcredit.harness.setup.parts import Parts
-from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.spec import Importance, OptimSpec, RunSpec
+from stepcredit.methods.contract import Credit, Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +51,27 @@ class Learner:
 
     @classmethod
     def of(cls, spec: RunSpec, parts: Parts) -> Learner:
-        """The learner before its first update."""
+        """The learner before its first update.
+
+        Raises:
+            UserError: no engine runs the model, or an option has no effect on it.
+        """
         policy, refresh = parts.policy, parts.method.needs.stale_refresh
         player = Player.of(policy, parts.benchmark)
+        if player.engine.exact and spec.objective.importance is not Importance.NONE:
+            raise UserError(
+                f"objective.importance is {spec.objective.importance}, but the engine of model {spec.model!r} draws "
+                "with the trainer's own probabilities: nothing is to be corrected; leave it out"
+            )
         stale = None if refresh is None else _frozen_copy(policy.model)
         teacher = None if parts.teacher is None else parts.teacher.model
-        settings = spec.optim
-        optimizer = AdamW(
-            policy.model.parameters(),
-            lr=settings.lr,
-            betas=(settings.beta1, settings.beta2),
-            weight_decay=settings.weight_decay,
-            foreach=False,  # one tensor at a time: the order of operations, and so the bits, are the same everywhere
-        )
         return cls(
             policy=policy,
             stale=stale,
             stale_refresh=refresh,
             reference=_frozen_copy(policy.model) if spec.objective.kl > 0 else None,
             teacher=teacher,
-            optimizer=optimizer,
+            optimizer=optimizer_of(policy.model, spec.optim),
             player=player,
             rescorer=ModelRescorer(
                 policy,
@@ -84,6 +94,11 @@ class Learner:
         if self.stale is not None and self.stale_refresh is not None and update % self.stale_refresh == 0:
             self.stale.load_state_dict(self.policy.model.state_dict())
 
+    def update(self, groups: Sequence[Group], credits: Sequence[Sequence[Credit]], spec: RunSpec) -> UpdateStats:
+        """One optimiser step; see `update_policy`."""
+        drawn = Drawn.now_by(self.player.engine)
+        return update_policy(self.policy, self.reference, self.optimizer, groups, credits, spec, drawn)
+
     def weights(self) -> SavedWeights:
         """The weights as they are now, without a copy."""
         return SavedWeights(
@@ -98,6 +113,28 @@ class Learner:
         self.optimizer.load_state_dict(dict(weights.optimizer))
         if self.stale is not None and weights.stale is not None:
             self.stale.load_state_dict(weights.stale)
+
+
+def optimizer_of(model: nn.Module, settings: OptimSpec) -> AdamW:
+    """AdamW on a float32 model's own weights, on float32 masters of a bfloat16 one's.
+
+    Raises:
+        UserError: the weights are of another type.
+    """
+    chosen: dict[str, Any] = {
+        "lr": settings.lr,
+        "betas": (settings.beta1, settings.beta2),
+        "weight_decay": settings.weight_decay,
+        "foreach": False,  # one tensor at a time: the order of operations, and so the bits, are the same everywhere
+    }
+    kinds = {weight.dtype for weight in model.parameters()}
+    if kinds == {torch.float32}:
+        return AdamW(model.parameters(), **chosen)
+    if kinds == {torch.bfloat16}:
+        return MasterAdamW(model, **chosen)
+    raise UserError(
+        f"the model's weights are {', '.join(sorted(str(kind) for kind in kinds))}; load it in float32 or bfloat16"
+    )
 
 
 def _frozen_copy(model: PreTrainedModel) -> PreTrainedModel:

@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from stepcredit.harness.engine.rescore import Drawn
 from stepcredit.harness.engine.sequences import micro_batches, response_logits, token_logprobs
 from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.rows import UpdateStats
-from stepcredit.harness.spec import Aggregation, ObjectiveSpec, RunSpec
+from stepcredit.harness.run.importance import importance_weights
+from stepcredit.harness.spec import Aggregation, Importance, ObjectiveSpec, RunSpec
 from stepcredit.methods.contract import Credit, Group, Trajectory
 
 
@@ -41,20 +43,26 @@ class _Terms(NamedTuple):
     distill: Tensor
     entropy: Tensor
     clipped: Tensor
+    gap: Tensor
+    gap_max: Tensor
 
 
 class _Sums(NamedTuple):
-    """The same over all batches."""
+    """The same over all batches, the largest gap of them all."""
 
     loss: float
     policy: float
     distill: float
     entropy: float
     clipped: float
+    gap: float
+    gap_max: float
 
     def plus(self, terms: _Terms) -> _Sums:
         """One transfer for all of them."""
-        return _Sums(*(a + b for a, b in zip(self, torch.stack(terms).tolist(), strict=True)))
+        *added, gap_max = torch.stack(terms).tolist()
+        sums = [a + b for a, b in zip(self[:-1], added, strict=True)]
+        return _Sums._make([*sums, max(self.gap_max, gap_max)])
 
 
 def update_policy(
@@ -64,6 +72,7 @@ def update_policy(
     groups: Sequence[Group],
     credits: Sequence[Sequence[Credit]],
     spec: RunSpec,
+    drawn: Drawn = Drawn.BY_LIVE_WEIGHTS,
 ) -> UpdateStats:
     """One optimiser step on the update's trajectories.
 
@@ -79,9 +88,12 @@ def update_policy(
         groups: the update's rollouts.
         credits: valid ones (`stepcredit.methods.checks`), one per trajectory, in the order of the groups.
         spec: loss weights, micro-batch budget and temperature of the rollouts.
+        drawn: whether the recorded log-probabilities stand for the policy's before the step. If not, its own are
+            taken: the ratio to them is 1, and `spec.objective.importance` corrects for what drew the tokens.
 
     Raises:
-        UserError: the loss or its gradient is not finite; the weights are left untouched.
+        UserError: the loss or its gradient is not finite, or recorded log-probabilities are too far from the policy's;
+            the weights are left untouched.
     """
     pairs = [list(zip(group.trajectories, own, strict=True)) for group, own in zip(groups, credits, strict=True)]
     trained = [[(t, c) for t, c in group if _has_loss(t, c, spec.objective)] for group in pairs]
@@ -99,22 +111,28 @@ def update_policy(
     optimizer.zero_grad(set_to_none=True)
     sums = _Sums(*[0.0] * len(_Sums._fields))
     for batch in batches:
-        terms = _loss_terms(policy.model, reference, [items[index] for index in batch], spec)
+        terms = _loss_terms(policy.model, reference, [items[index] for index in batch], spec, drawn)
         (terms.loss / total).backward()
         sums = sums.plus(terms)
-    grad_norm = _step(policy.model, optimizer, sums.loss, spec.optim.grad_clip)
     tokens = sum(len(item.old_T) for item in items)
+    if drawn is Drawn.ELSEWHERE:
+        _require_near(sums.gap / tokens, spec.objective.max_engine_gap)
+    # One item in as many as there were batches, so that the samples are about a batch and fit the memory.
+    sample = items[:: len(batches)]
+    before_K = _before_the_step(policy.model, sample, spec.rollout.temperature, drawn)
+    grad_norm = _step(optimizer, sums.loss, spec.optim.grad_clip)
     return UpdateStats(
         loss=sums.loss / total,
         policy_loss=sums.policy / total,
         distill_loss=sums.distill / total,
-        # One item in as many as there were batches, so that the samples are about a batch and fit the memory.
-        kl=_kl_after(policy.model, items[:: len(batches)], spec.rollout.temperature),
+        kl=_kl_after(policy.model, sample, before_K, spec.rollout.temperature),
         entropy=sums.entropy / tokens,
         ratio_clipped=sums.clipped / tokens,
         grad_norm=grad_norm,
         response_tokens=tokens,
         skipped_groups=skipped,
+        engine_gap_mean=sums.gap / tokens,
+        engine_gap_max=sums.gap_max,
     )
 
 
@@ -148,7 +166,7 @@ def _items(trajectory: Trajectory, credit: Credit, share: float) -> Iterator[_It
 
 
 def _loss_terms(
-    model: PreTrainedModel, reference: PreTrainedModel | None, items: Sequence[_Item], spec: RunSpec
+    model: PreTrainedModel, reference: PreTrainedModel | None, items: Sequence[_Item], spec: RunSpec, drawn: Drawn
 ) -> _Terms:
     temperature, weights = spec.rollout.temperature, spec.objective
     sequences = [item.sequence for item in items]
@@ -160,9 +178,13 @@ def _loss_terms(
         for parts in zip(*((item.old_T, item.advantage_T, item.distill_T) for item in items), strict=True)
     )
     share_K = torch.cat([torch.full_like(item.old_T, item.share) for item in items]).to(new_K.device)
-    ratio_K = (new_K - old_K).exp()
+    gap_K = new_K.detach() - old_K
+    ratio_K = (new_K - (old_K if drawn is Drawn.BY_LIVE_WEIGHTS else new_K.detach())).exp()
     clipped_K = ratio_K.clamp(1.0 - weights.clip_low, 1.0 + weights.clip_high)
-    policy = -(share_K * torch.minimum(ratio_K * advantage_K, clipped_K * advantage_K)).sum()
+    surrogate_K = torch.minimum(ratio_K * advantage_K, clipped_K * advantage_K)
+    if drawn is Drawn.ELSEWHERE and weights.importance is not Importance.NONE:
+        surrogate_K = surrogate_K * importance_weights(gap_K, [len(item.old_T) for item in items], weights)
+    policy = -(share_K * surrogate_K).sum()
     distill = -(share_K * distill_K * new_K).sum()
     loss = policy + weights.distill * distill
     if weights.kl > 0:
@@ -170,20 +192,28 @@ def _loss_terms(
     with torch.no_grad():
         entropy = -(logprob_KV.exp() * logprob_KV).sum()
         cut = (clipped_K * advantage_K < ratio_K * advantage_K).sum().to(loss.dtype)
-    return _Terms(loss, policy, distill, entropy, cut)
+    return _Terms(loss, policy, distill, entropy, cut, gap_K.abs().sum(), gap_K.abs().max())
 
 
 def _reference_logprobs(
     reference: PreTrainedModel | None, sequences: Sequence[TokenSequence], temperature: float
 ) -> Tensor:
     assert reference is not None, "a positive objective.kl needs the reference policy"
-    with torch.no_grad():
-        return token_logprobs(*response_logits(reference, sequences), temperature)
+    return _logprobs(reference, sequences, temperature)
 
 
-def _step(model: PreTrainedModel, optimizer: Optimizer, loss: float, grad_clip: float) -> float:
+def _require_near(gap: float, largest: float) -> None:
+    if gap > largest:
+        raise UserError(
+            f"engine and trainer differ by {gap:.3g} nats a token in the mean, more than objective.max_engine_gap "
+            f"{largest:g}: the engine does not run the weights that are trained, or too coarsely"
+        )
+
+
+def _step(optimizer: Optimizer, loss: float, grad_clip: float) -> float:
     """Clip the gradient and step; returns the gradient's norm."""
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip))
+    moved = [weight for group in optimizer.param_groups for weight in group["params"]]
+    norm = float(torch.nn.utils.clip_grad_norm_(moved, grad_clip))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         optimizer.zero_grad(set_to_none=True)
         raise UserError(
@@ -195,12 +225,22 @@ def _step(model: PreTrainedModel, optimizer: Optimizer, loss: float, grad_clip: 
     return norm
 
 
+def _before_the_step(model: PreTrainedModel, items: Sequence[_Item], temperature: float, drawn: Drawn) -> Tensor:
+    """[K] the policy's log-probabilities, recorded ones where these stand for them."""
+    if drawn is Drawn.BY_LIVE_WEIGHTS:
+        return torch.cat([item.old_T for item in items]).to(model.device)
+    return _logprobs(model, [item.sequence for item in items], temperature)
+
+
 @torch.no_grad()
-def _kl_after(model: PreTrainedModel, items: Sequence[_Item], temperature: float) -> float:
+def _logprobs(model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float) -> Tensor:
+    return token_logprobs(*response_logits(model, sequences), temperature)
+
+
+def _kl_after(model: PreTrainedModel, items: Sequence[_Item], before_K: Tensor, temperature: float) -> float:
     """How far the step moved the policy on some of its own samples."""
-    new_K = token_logprobs(*response_logits(model, [item.sequence for item in items]), temperature)
-    old_K = torch.cat([item.old_T for item in items]).to(new_K.device)
-    return float(_k3(old_K, new_K).double().mean())
+    after_K = _logprobs(model, [item.sequence for item in items], temperature)
+    return float(_k3(before_K, after_K).double().mean())
 
 
 def _k3(from_K: Tensor, to_K: Tensor) -> Tensor:

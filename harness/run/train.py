@@ -13,6 +13,7 @@ from dataclasses import replace
 from time import perf_counter
 
 from stepcredit.harness.determinism import Determinism
+from stepcredit.harness.engine.contract import Engine
 from stepcredit.harness.engine.rescore import ModelRescorer
 from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
 from stepcredit.harness.episodes.reward import penalise_invalid
@@ -23,10 +24,17 @@ from stepcredit.harness.record import checkpoint, files, manifest
 from stepcredit.harness.record.cell import EPISODES, TIMINGS, UPDATES, Cell
 from stepcredit.harness.record.checkpoint import RunState
 from stepcredit.harness.record.manifest import Manifest, Status
-from stepcredit.harness.record.rows import EpisodeRow, TimingRow, UpdateRow, episode_rows, update_row, write_rows
+from stepcredit.harness.record.rows import (
+    EpisodeRow,
+    TimingRow,
+    UpdateRow,
+    UpdateStats,
+    episode_rows,
+    update_row,
+    write_rows,
+)
 from stepcredit.harness.run.given import complete
 from stepcredit.harness.run.learner import Learner
-from stepcredit.harness.run.objective import update_policy
 from stepcredit.harness.run.schedule import episodes_of, evaluation_updates, tasks_of_update
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
@@ -73,10 +81,11 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
         given = complete(groups, tasks, parts.method.needs, learner.player, spec, update)
         rewarded = penalise_invalid(given, spec.objective.invalid_penalty)
         credits = _credits(parts.method, rewarded, learner.rescorer, update)
-        notes = _cut(learner.rescorer, credits)
+        notes = _cut(learner.rescorer, credits) | _at_risk(learner.rescorer)
     with seconds.of("update_s"):
         # The penalty has done its work in the credit: the objective reads tokens, and rows tell what happened.
-        stats = update_policy(parts.policy, learner.reference, learner.optimizer, groups, credits, spec)
+        stats = learner.update(groups, credits, spec)
+        notes |= _engine_gap(stats, learner.player.engine)
     state.episodes += episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
     state.updates.append(update_row(groups, credits, stats, notes, update=update, seed=spec.seed))
     state.update += 1
@@ -96,6 +105,18 @@ def _cut(rescorer: ModelRescorer, credits: Sequence[Sequence[Credit]]) -> dict[s
     """If hindsight lost its end in this update: how many tokens per trajectory."""
     cut = rescorer.take_cut_tokens()
     return {"hindsight_cut_tokens": cut / sum(len(own) for own in credits)} if cut else {}
+
+
+def _at_risk(rescorer: ModelRescorer) -> dict[str, float]:
+    share = rescorer.take_signs_at_risk()
+    return {} if share is None else {"gap_signs_at_risk": share}
+
+
+def _engine_gap(stats: UpdateStats, engine: Engine) -> dict[str, float]:
+    """How far an engine with arithmetic of its own was from the trainer."""
+    if engine.exact:
+        return {}
+    return {"engine_gap_mean": stats.engine_gap_mean, "engine_gap_max": stats.engine_gap_max}
 
 
 def _evaluate(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> None:

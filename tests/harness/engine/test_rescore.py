@@ -107,6 +107,30 @@ class OtherEngine(TransformersEngine):
         return False
 
 
+def test_a_model_in_bfloat16_is_computed_again() -> None:
+    assert not TransformersEngine(toy_policy().model.bfloat16()).exact
+
+
+def test_signs_that_the_engines_numbers_would_turn_are_counted() -> None:
+    """The engine says each student's token is a little likelier than the teacher finds it, or a little less likely."""
+    trajectory = TRAJECTORIES[0]
+    plain = ScoreRequest(trajectory, Weights.LIVE)
+    gap_T = torch.sub(*ModelRescorer(POLICY, STALE, 500).score([ScoreRequest(trajectory, Weights.STALE), plain]))
+    beyond_T = torch.where(torch.arange(len(gap_T)) % 3 == 0, 1.5 * gap_T, 0.5 * gap_T)  # every third sign turns
+    parts = np.split(beyond_T.numpy(), np.cumsum([len(step.response_ids) for step in trajectory.steps])[:-1])
+    steps = (replace(step, logprobs=step.logprobs + part) for step, part in zip(trajectory.steps, parts, strict=True))
+    shifted = replace(trajectory, steps=tuple(steps))
+    requests = [ScoreRequest(shifted, Weights.STALE), ScoreRequest(shifted, Weights.LIVE)]
+    rescorer = ModelRescorer(POLICY, STALE, 500)
+    assert rescorer.take_signs_at_risk() is None
+    rescorer.score(requests)
+    assert rescorer.take_signs_at_risk() == pytest.approx(-(-len(gap_T) // 3) / len(gap_T))
+    assert rescorer.take_signs_at_risk() is None
+    exact = ModelRescorer(POLICY, STALE, 500, drawn=Drawn.BY_LIVE_WEIGHTS)
+    exact.score(requests)
+    assert exact.take_signs_at_risk() is None
+
+
 @pytest.mark.parametrize("engine", [TransformersEngine, OtherEngine])
 def test_only_an_exact_engines_numbers_stand_for_the_policys(engine: type[TransformersEngine]) -> None:
     """Numbers that are wrong on purpose come back from the one, and are computed anew for the other."""

@@ -126,13 +126,8 @@ def test_a_long_observation_is_a_shorter_one_of_the_template(name: str, ended: b
     response = written(tokenizer, oracle, "look", ended=ended)
     whole = f"x{text}.\n" + "you see é.\n\n" * 40
     assert prompt.extend(response, Observation(whole, (), "</information>")) is not None
-    fitting = [
-        tokens
-        for end in range(len(whole), -1, -1)
-        if (tokens := oracle.tokens(RULES, ["task", whole[:end] + "</information>"], [response]))
-        == prompt.tokens.tolist()
-    ]
-    assert len(fitting) >= 1
+    shorter = (whole[:end] + "</information>" for end in range(len(whole) + 1))
+    assert any(oracle.tokens(RULES, ["task", cut], [response]) == prompt.tokens.tolist() for cut in shorter)
     shown = transcript.following(whole, "</information>", limit)
     assert limit - 4 <= len(shown) - len(transcript.generation_suffix) <= limit
 

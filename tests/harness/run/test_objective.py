@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, AdamW
 
+from stepcredit.harness.engine.rescore import Drawn
 from stepcredit.harness.episodes.reward import penalise_invalid
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy
@@ -44,14 +45,18 @@ def spec(**sections: dict[str, object]) -> RunSpec:
 
 
 def gradient_of(
-    give: Give, chosen: RunSpec, reference: Policy | None = None, groups: list[Group] = GROUPS
+    give: Give,
+    chosen: RunSpec,
+    reference: Policy | None = None,
+    groups: list[Group] = GROUPS,
+    drawn: Drawn = Drawn.BY_LIVE_WEIGHTS,
 ) -> tuple[list[Tensor], UpdateStats]:
     """The gradient as plain gradient descent with step 1 shows it."""
     policy = toy_policy()
     before = deepcopy(policy.model)
     model = None if reference is None else reference.model
     stats = update_policy(
-        policy, model, SGD(policy.model.parameters(), lr=1.0), groups, credits_of(give, groups), chosen
+        policy, model, SGD(policy.model.parameters(), lr=1.0), groups, credits_of(give, groups), chosen, drawn
     )
     pairs = zip(before.parameters(), policy.model.parameters(), strict=True)
     return [(old - new).detach() for old, new in pairs], stats
@@ -152,17 +157,18 @@ def test_kl_term_pulls_to_the_reference() -> None:
     assert stats.loss > 0
 
 
+def recorded_otherwise(change: Callable[[np.ndarray], np.ndarray]) -> list[Group]:
+    """The groups, as if what drew them had given other log-probabilities."""
+
+    def changed(trajectory: Trajectory) -> Trajectory:
+        steps = (replace(step, logprobs=change(step.logprobs).astype(np.float32)) for step in trajectory.steps)
+        return replace(trajectory, steps=tuple(steps))
+
+    return [replace(group, trajectories=tuple(map(changed, group.trajectories))) for group in GROUPS]
+
+
 def test_ratios_beyond_the_clip_have_no_gradient() -> None:
-    shifted = [
-        replace(
-            group,
-            trajectories=tuple(
-                replace(t, steps=tuple(replace(step, logprobs=step.logprobs - 1.0) for step in t.steps))
-                for t in group.trajectories
-            ),
-        )
-        for group in GROUPS
-    ]
+    shifted = recorded_otherwise(lambda logprobs: logprobs - 1.0)
     policy = toy_policy()
     up, down = (credits_of(lambda t, sign=sign: Credit(torch.full((t.response_tokens,), sign))) for sign in (1.0, -1.0))
     stats = [
@@ -173,6 +179,59 @@ def test_ratios_beyond_the_clip_have_no_gradient() -> None:
     assert stats[0].loss == pytest.approx(-1.2)
     assert stats[1].ratio_clipped == 0.0
     assert stats[1].loss == pytest.approx(np.e, rel=1e-4)
+
+
+def noisy_groups(scale: float) -> list[Group]:
+    random = np.random.default_rng(0)
+    return recorded_otherwise(lambda logprobs: logprobs + random.normal(0, scale, len(logprobs)))
+
+
+def weight_by_hand(form: str, ratio: Tensor, cap: float) -> Tensor:
+    return torch.minimum(ratio, torch.tensor(cap)) if form.endswith("truncate") else ratio * (ratio <= cap)
+
+
+@pytest.mark.parametrize("form", ["none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"])
+def test_where_another_engine_drew_importance_corrects(form: str) -> None:
+    """The ratio that is clipped is one to the policy's own probabilities before the step; the engine's weigh it."""
+    groups, cap = noisy_groups(0.15), 1.2
+    trajectories = [trajectory for group in groups for trajectory in group.trajectories]
+
+    def term(new: Tensor, old: Tensor, credit: Credit) -> Tensor:
+        gap = (new - old).detach()
+        ratio = (gap if form.startswith("token") else gap.sum()).exp()
+        weight = torch.ones(()) if form == "none" else weight_by_hand(form, ratio, cap)
+        return -weight * (new - new.detach()).exp() * credit.advantage_T
+
+    chosen = spec(objective={"importance": form, "importance_cap": cap})
+    gradient, stats = gradient_of(random_credit, chosen, groups=groups, drawn=Drawn.ELSEWHERE)
+    expected, loss = plain_gradient(term, random_credit, trajectories)
+    assert_close(gradient, expected)
+    assert stats.loss == pytest.approx(loss, abs=1e-6)
+    assert stats.ratio_clipped == 0.0
+
+
+def test_the_distance_of_engine_and_trainer_is_measured() -> None:
+    _, stats = gradient_of(random_credit, spec())
+    assert stats.engine_gap_mean < 1e-6
+    _, stats = gradient_of(random_credit, spec(), groups=recorded_otherwise(lambda logprobs: logprobs - 0.125))
+    assert stats.engine_gap_mean == pytest.approx(0.125, rel=1e-4)
+    assert stats.engine_gap_max == pytest.approx(0.125, rel=1e-4)
+
+
+def test_an_engine_that_is_too_far_from_the_trainer_stops_the_run() -> None:
+    policy, groups = toy_policy(), recorded_otherwise(lambda logprobs: logprobs + 0.25)
+    before = deepcopy(policy.model.state_dict())
+    with pytest.raises(UserError, match=r"differ by 0.25 nats a token in the mean, more than objective.max_engine_gap"):
+        update_policy(
+            policy,
+            None,
+            SGD(policy.model.parameters(), lr=1.0),
+            groups,
+            credits_of(random_credit, groups),
+            spec(),
+            Drawn.ELSEWHERE,
+        )
+    assert all(torch.equal(old, policy.model.state_dict()[name]) for name, old in before.items())
 
 
 @pytest.mark.parametrize("budget", [64, 500, 100_000])

@@ -1,0 +1,143 @@
+"""Float32 masters: what bfloat16 alone forgets is kept, and the model that computes follows it."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from stepcredit.envs import load_benchmark
+from stepcredit.harness.engine.sequences import response_logits, token_logprobs
+from stepcredit.harness.engine.stretches import TokenSequence
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.policy import load_policy
+from stepcredit.harness.run.learner import optimizer_of
+from stepcredit.harness.run.masters import MasterAdamW, round_into
+from stepcredit.harness.spec import OptimSpec
+from tests.harness.support import toy_groups, toy_policy
+
+PRESET = OptimSpec(lr=1e-6, beta2=0.999)
+FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False, min_value=-(2.0**126), max_value=2.0**126)
+
+
+def rounded(master: Tensor, seed: int) -> Tensor:
+    weight = torch.zeros(master.shape, dtype=torch.bfloat16)
+    round_into(weight, master, seed)
+    return weight
+
+
+@given(st.lists(FINITE, min_size=1, max_size=50), st.integers(0, 2**63 - 1))
+def test_a_weight_is_one_of_its_masters_two_neighbours(values: list[float], seed: int) -> None:
+    master = np.array(values, dtype=np.float32)
+    towards_zero = (master.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    away = ((master.view(np.uint32) & 0xFFFF0000) + np.uint32(0x10000)).view(np.float32)
+    found = rounded(torch.from_numpy(master), seed).float().numpy()
+    on_grid = towards_zero == master
+    assert (found[on_grid] == master[on_grid]).all()
+    assert ((found == towards_zero) | (found == away)).all()
+
+
+@pytest.mark.parametrize("fraction", [1 / 64, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_share_that_is_rounded_away_is_the_rest(fraction: float, sign: int) -> None:
+    low, step, count = 0.02001953125, 2.0**-13, 2**20  # a bfloat16 value and its distance from the next one
+    found = rounded(torch.full((count,), sign * (low + fraction * step)), seed=5).float() * sign
+    assert set(found.unique().tolist()) == {low, low + step}
+    share = (found > low).double().mean().item()
+    assert share == pytest.approx(fraction, abs=4 * (fraction * (1 - fraction) / count) ** 0.5)
+
+
+def test_thresholds_stay_and_each_tensor_has_its_own() -> None:
+    master = torch.full((4096,), 0.02001953125 + 2.0**-14)
+    assert torch.equal(rounded(master, 1), rounded(master, 1))
+    assert not torch.equal(rounded(master, 1), rounded(master, 2))
+
+
+def layer_of(*, seed: int = 0) -> nn.Linear:
+    layer = nn.Linear(512, 512, bias=False)
+    nn.init.normal_(layer.weight, std=0.02, generator=torch.Generator().manual_seed(seed))
+    return layer.bfloat16()
+
+
+def step(layer: nn.Linear, optimizer: Optimizer, times: int = 1) -> None:
+    for _ in range(times):
+        layer(torch.ones(1, 512, dtype=torch.bfloat16)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def test_the_model_moves_in_the_mean_as_its_masters_do() -> None:
+    layer = layer_of()
+    before = layer.weight.detach().double().clone()
+    optimizer = optimizer_of(layer, PRESET)
+    step(layer, optimizer, times=5)
+    (master,) = optimizer.param_groups[0]["params"]
+    assert (master.double() - before).mean().item() == pytest.approx(-5e-6, rel=1e-3)
+    assert (layer.weight.double() - before).mean().item() == pytest.approx(-5e-6, rel=0.05)
+
+
+def test_without_masters_next_to_nothing_moves() -> None:
+    layer = layer_of()
+    before = layer.weight.detach().clone()
+    step(layer, AdamW(layer.parameters(), lr=PRESET.lr, weight_decay=0.0), times=5)
+    assert (layer.weight != before).double().mean() < 0.05
+
+
+def test_gradients_are_summed_in_float32() -> None:
+    """256 and 1 are bfloat16 values, 257 is not."""
+    layer = nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
+    (master,) = optimizer_of(layer, PRESET).param_groups[0]["params"]
+    for value in (256.0, 1.0):
+        layer(torch.full((1, 1), value, dtype=torch.bfloat16)).sum().backward()
+    assert master.grad.item() == 257.0
+    assert layer.weight.grad is None
+
+
+def test_what_is_saved_continues_to_the_same_bits() -> None:
+    layer = layer_of()
+    optimizer = optimizer_of(layer, PRESET)
+    step(layer, optimizer, times=2)
+    twin = layer_of(seed=1)
+    other = optimizer_of(twin, PRESET)
+    saved = deepcopy((layer.state_dict(), optimizer.state_dict()))
+    step(layer, optimizer, times=3)
+    twin.load_state_dict(saved[0])
+    other.load_state_dict(saved[1])
+    step(twin, other, times=3)
+    assert torch.equal(layer.weight, twin.weight)
+    assert torch.equal(optimizer.param_groups[0]["params"][0], other.param_groups[0]["params"][0])
+
+
+def test_float32_weights_are_their_own_masters_and_others_are_refused() -> None:
+    assert not isinstance(optimizer_of(nn.Linear(2, 2), PRESET), MasterAdamW)
+    with pytest.raises(UserError, match=r"the model's weights are torch.float16; load it in float32 or bfloat16"):
+        optimizer_of(nn.Linear(2, 2, dtype=torch.float16), PRESET)
+
+
+def test_it_learns_as_float32_does() -> None:
+    """The embedded policy, five steps on the same tokens: its loss falls by what float32's falls by, within 2%."""
+    fallen = {kind: loss_fallen(kind) for kind in (torch.float32, torch.bfloat16)}
+    assert fallen[torch.float32] > 0.01
+    assert fallen[torch.bfloat16] == pytest.approx(fallen[torch.float32], rel=0.02)
+
+
+def loss_fallen(kind: torch.dtype) -> float:
+    """By five steps from the weights that bfloat16 can hold."""
+    model = load_policy("tiny", load_benchmark("alfworld", "mini")).model.bfloat16().to(kind)
+    optimizer, sequences, losses = optimizer_of(model, OptimSpec(lr=2e-5)), spoken(), []
+    for _ in range(6):
+        loss = -token_logprobs(*response_logits(model, sequences), 1.0).mean()
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return losses[0] - losses[-1]
+
+
+def spoken() -> list[TokenSequence]:
+    trajectories = [trajectory for group in toy_groups(toy_policy()) for trajectory in group.trajectories]
+    return [TokenSequence.of(trajectory.steps) for trajectory in trajectories]

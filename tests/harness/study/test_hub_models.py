@@ -1,0 +1,86 @@
+"""A model from the hub, end to end: the path that `make reproduce MODEL=qwen2.5-3b` takes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from stepcredit.harness.cli.app import run
+from stepcredit.harness.record import checkpoint, manifest
+from stepcredit.harness.record.cell import UPDATES
+from stepcredit.harness.record.manifest import Manifest, Status
+from tests.harness.hub import QWEN, put_qwen
+
+SMALL = (
+    *("updates=2", "checkpoint_every=1", "rollout.tasks=2", "rollout.group=2", "rollout.max_turns=2"),
+    *("rollout.max_response_tokens=24", "evaluation.size=2", "evaluation.every=2"),
+)
+
+
+DECAY = ("optim.lr=0.05", "optim.weight_decay=1", "objective.importance=sequence_mask")
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hub")
+
+
+@pytest.fixture
+def commit(home: Path) -> str:
+    return put_qwen(home)
+
+
+def train(home: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stepcredit.harness.cli", "train", "--model", "qwen2.5-3b", "--suite", "mini"]
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    return subprocess.run(
+        [*command, "--device", "cpu", "--out", str(out), *settings, *words],
+        env=os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run_of(out: Path) -> tuple[Path, Manifest]:
+    (folder,) = (path for path in out.iterdir() if path.is_dir())
+    found = manifest.read(folder)
+    assert found is not None
+    return folder, found
+
+
+def diagnostics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in pq.read_table(folder / UPDATES).column("diagnostics").to_pylist()]
+
+
+def test_it_trains_in_bfloat16_and_resumes_to_the_same_bits(home: Path, commit: str, tmp_path: Path) -> None:
+    """A random policy has no success to learn from: that its weights decay shows that they move."""
+    words = [word for setting in DECAY for word in ("--set", setting)]
+    done = train(home, tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    folder, whole = run_of(tmp_path)
+    assert whole.policy.provenance == f"{QWEN}@{commit}"
+    assert whole.final_weights_sha256 != whole.policy.weights_sha256
+    for numbers in diagnostics(folder):
+        assert 0 < numbers["engine_gap_mean"] < 0.2
+        assert numbers["engine_gap_mean"] <= numbers["engine_gap_max"]
+
+    whole.model_copy(update={"status": Status.RUNNING, "final_weights_sha256": None}).write(folder)
+    checkpoint.find(folder, 2).unlink()
+    resumed = train(home, tmp_path, *words)
+    assert resumed.returncode == 0, resumed.stderr
+    _, again = run_of(tmp_path)
+    assert again.resumed_at == [1]
+    assert again.final_weights_sha256 == whole.final_weights_sha256
+    assert again.files[UPDATES] == whole.files[UPDATES]
+
+
+def test_importance_without_effect_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word for setting in (*SMALL, "objective.importance=token_mask") for word in ("--set", setting)]
+    assert run(["train", "--out", str(tmp_path), *words]) == 2
+    assert "objective.importance is token_mask, but the engine of model 'tiny'" in capsys.readouterr().err
