@@ -6,12 +6,12 @@ and a room imports only rooms that stand below it here (`tests/test_rooms.py` ho
 ========================  ==============================================================================================
 cli/                      the command line: words in, tables out
 study/, bench/            many runs: matrix, workers, listings, later evaluations, doctor; what `make bench` measures
-run/                      one run: train, schedule, learner, given, objective
-recipes/, warmstart/      published settings; how the embedded policies were made
+run/, warmstart/          one run: train, schedule, learner, given, objective; how the embedded policies were made
 setup/, capability/       from names to things: settings, parts, teachers; what training does to the rest
 episodes/, record/        rollouts, prompts, continuations, evaluation, reward; what stays on disk
 engine/                   how a model is run: sampling, caches, attention, rescoring, turns
-model/, interop/          policies, presets, tokenizers, transcripts; the methods inside verl and TRL
+model/                    policies, presets, tokenizers, transcripts
+recipes/, interop/        published settings and their sources; the methods inside verl and TRL
 the files beside this     spec, seeds, errors, words, progress, determinism, device: everybody stands on them
 ========================  ==============================================================================================
 """

@@ -41,6 +41,16 @@ class Importance(StrEnum):
     """r of the row, 0 above the cap; TRL's default."""
 
 
+class Schedule(StrEnum):
+    """The learning rate after its warm-up; the same curves as transformers' `get_..._schedule_with_warmup`."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    """Down to 0 at the run's end."""
+    COSINE = "cosine"
+    """Half a cosine, down to 0 at the run's end."""
+
+
 class RolloutSpec(Recorded):
     """How trajectories are drawn."""
 
@@ -70,7 +80,9 @@ class RolloutSpec(Recorded):
 class ObjectiveSpec(Recorded):
     """The one loss, blind to methods."""
 
-    LATER = frozenset({"aggregation", "importance", "importance_cap", "max_engine_gap"})
+    LATER = frozenset(
+        {"aggregation", "importance", "importance_cap", "max_engine_gap", "dual_clip", "entropy", "reward_scale"}
+    )
 
     aggregation: Aggregation = Aggregation.TOKEN_MEAN
     """How the loss of an update's tokens becomes one number."""
@@ -79,10 +91,16 @@ class ObjectiveSpec(Recorded):
     """Lower clip radius of the importance ratio."""
     clip_high: float = Field(0.2, ge=0.0)
     """Upper clip radius of the importance ratio."""
+    dual_clip: float | None = Field(None, gt=1.0)
+    """Largest ratio that counts where the credit is negative (arXiv 1912.09729; 3 in verl); None bounds nothing."""
     distill: float = Field(1.0, ge=0.0)
     """Weight of the distillation term of methods that emit one."""
     kl: float = Field(0.0, ge=0.0)
     """Weight of the k3 estimate of KL(policy || warm start)."""
+    entropy: float = Field(0.0, ge=0.0)
+    """Weight of the entropy bonus."""
+    reward_scale: float = Field(1.0, gt=0.0)
+    """What methods see of a reward of 1, before penalties; 10 in verl-agent's ALFWorld."""
     invalid_penalty: float = Field(0.0, ge=0.0)
     """Taken from a trajectory's reward for each invalid action; never in groups without a success."""
     importance: Importance = Importance.NONE
@@ -96,8 +114,19 @@ class ObjectiveSpec(Recorded):
 class OptimSpec(Recorded):
     """AdamW and the size of micro-batches."""
 
+    LATER = frozenset({"schedule", "warmup", "minibatch", "epochs"})
+
     lr: float = Field(5e-4, gt=0.0)
-    """Learning rate, constant."""
+    """Learning rate, where it is largest."""
+    schedule: Schedule = Schedule.CONSTANT
+    """How it goes on after the warm-up."""
+    warmup: float = Field(0.0, ge=0.0, le=1.0)
+    """Share of the run's updates, rounded down, in which it rises from 0."""
+    minibatch: int | None = Field(None, ge=1)
+    """Steps of episodes per optimiser step, in a seeded order; what the model reads in one row is not divided. None is
+    one optimiser step for all."""
+    epochs: int = Field(1, ge=1)
+    """How often an update goes through its trajectories."""
     beta1: float = Field(0.9, ge=0.0, lt=1.0)
     """Decay of the first moment."""
     beta2: float = Field(0.95, ge=0.0, lt=1.0)
@@ -108,6 +137,11 @@ class OptimSpec(Recorded):
     """Largest global gradient norm."""
     token_budget: int = Field(8192, ge=64)
     """Padded tokens per micro-batch."""
+
+    @property
+    def several_steps(self) -> bool:
+        """Whether an update may take more than one optimiser step."""
+        return self.minibatch is not None or self.epochs > 1
 
 
 class EvalSpec(Recorded):

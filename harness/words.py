@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Sequence
 
+from stepcredit.harness.errors import UserError
 from stepcredit.paper.words import counted as counted
 
 
@@ -19,3 +21,21 @@ def spelled(name: str, known: Iterable[str]) -> str | None:
         return name
     alike = [other for other in names if folded(other) == folded(name)]
     return alike[0] if len(alike) == 1 else None
+
+
+def one_of(kind: str, name: str, known: Iterable[str]) -> str:
+    """The known name that is meant, whatever its case and spelling.
+
+    Raises:
+        UserError: it is not known; suggests the nearest.
+    """
+    names = list(known)
+    found = spelled(name, names)
+    if found is not None:
+        return found
+    raise UserError(f"unknown {kind} {name!r}: {_suggestion(name, names)}known are {', '.join(names)}")
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

@@ -163,7 +163,7 @@ def _update_seconds(spec: RunSpec, updates: int) -> float:
         groups = _drawn(learner, parts, spec, update)
         learner.refresh_stale(update)
         credits = [parts.method.credit(group, learner.rescorer, update) for group in groups]
-        learner.update(groups, credits, spec)
+        learner.update(groups, credits, spec, update)
         seconds.append(perf_counter() - start)
     return median(seconds[1:])
 

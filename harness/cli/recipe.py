@@ -13,8 +13,8 @@ from stepcredit.harness.cli import options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from stepcredit.harness.recipes.comparison import Description, Difference
     from stepcredit.harness.recipes.recipe import Deviation, Sourced
+    from stepcredit.harness.setup.comparison import Description, Difference
 
 _LONGEST_SOURCE = 26  # "StepOPSD's run_alfworld.sh" and the like stay whole
 
@@ -54,7 +54,7 @@ def show(
 ) -> None:
     """Every field of a recipe's runs with its source, then what was published that a run has no place for."""
     from stepcredit.harness.cli.display import print_json
-    from stepcredit.harness.recipes.comparison import described
+    from stepcredit.harness.setup.comparison import described
 
     found = described(name)
     if as_json:
@@ -72,7 +72,7 @@ def show(
 def diff(a: _Side, b: _Side, as_json: options.Json = False) -> None:
     """The fields in which two recipes differ, with both sources. Seeds are left out."""
     from stepcredit.harness.cli.display import print_json
-    from stepcredit.harness.recipes.comparison import described, deviation_differences, differences
+    from stepcredit.harness.setup.comparison import described, deviation_differences, differences
 
     sides = described(a), described(b)
     fields, deviations = differences(*sides), deviation_differences(*sides)

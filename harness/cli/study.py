@@ -79,11 +79,14 @@ class Choice:
 
     def _by_recipe(self, name: str) -> list[RunSpec]:
         from stepcredit.harness.recipes import recipe_named
+        from stepcredit.harness.setup.published import published_spec, require_benchmark
 
         recipe = recipe_named(name)
-        recipe.require_benchmark(self.benchmark)
+        require_benchmark(recipe, self.benchmark)
         return [
-            recipe.spec(seed=seed, model=self.model, suite=self.suite, method=method, overrides=self.settings)
+            published_spec(
+                recipe, seed=seed, model=self.model, suite=self.suite, method=method, overrides=self.settings
+            )
             for seed in self.seeds
             for method in self.methods or (None,)
         ]

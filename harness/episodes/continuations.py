@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -11,11 +11,11 @@ import numpy as np
 from stepcredit.envs.panel import Task
 from stepcredit.harness.episodes.episode import Episode, open_episodes
 from stepcredit.harness.episodes.player import Player
-from stepcredit.harness.episodes.reward import penalised_reward
+from stepcredit.harness.episodes.reward import pay, penalty_in
 from stepcredit.harness.episodes.rollout import AT_A_TIME, play
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.seeds import Draws
-from stepcredit.harness.spec import RolloutSpec
+from stepcredit.harness.spec import ObjectiveSpec, RolloutSpec
 from stepcredit.methods.contract import Group, Trajectory
 
 _Place = tuple[int, int, int]
@@ -27,13 +27,13 @@ class Continuations:
     """How many fresh episodes go on from each state, and what their draws are named after.
 
     Attributes:
-        invalid_penalty: taken from a return for each invalid action of the episode, its past included, in groups that
-            have a success: returns are in the unit of the rewards that methods see.
+        objective: its scale of rewards and its penalty, which counts the invalid actions of the episode, its past
+            included: returns are in the unit of the rewards that methods see.
     """
 
     count: int
     draws: Draws
-    invalid_penalty: float = 0.0
+    objective: ObjectiveSpec = field(default_factory=ObjectiveSpec)
 
 
 def with_continuations(
@@ -50,12 +50,12 @@ def with_continuations(
         UserError: an environment does not show or answer now what was recorded.
     """
     returns: dict[_Place, tuple[float, ...]] = {}
-    penalties = [wanted.invalid_penalty * any(t.success for t in group.trajectories) for group in groups]
+    scale, penalties = wanted.objective.reward_scale, [penalty_in(group, wanted.objective) for group in groups]
     branches = _branches(player, tasks, groups, spec, wanted)
     for part in _parts(branches, max(1, AT_A_TIME // wanted.count)):
         play(player, [episode for _, episodes in part for episode in episodes], spec)
         for place, episodes in part:
-            returns[place] = tuple(penalised_reward(episode.finished(), penalties[place[0]]) for episode in episodes)
+            returns[place] = tuple(pay(episode.finished(), scale, penalties[place[0]]) for episode in episodes)
     return [
         replace(
             group,

@@ -11,6 +11,8 @@ from typing import Any
 from stepcredit.envs import BENCHMARKS, family_of
 from stepcredit.envs.family import Family
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.recipes import stepopsd
+from stepcredit.harness.recipes.recipe import PaperRecipe
 from stepcredit.harness.words import spelled
 
 
@@ -36,6 +38,11 @@ class Recipe:
     settings: Mapping[str, Any]
     method_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     folder: str = ""
+
+    @classmethod
+    def published(cls, recipe: PaperRecipe) -> Recipe:
+        """A paper's, for its method and, with their own default options, all others."""
+        return cls(recipe.value("suite"), recipe.sections(), {recipe.value("method"): recipe.method_options})
 
 
 @dataclass(frozen=True)
@@ -76,38 +83,8 @@ class Preset:
         return _for_others(family_of(benchmark))
 
 
-# verl-agent's ALFWorld recipe (arXiv 2505.10978) with StepOPSD's lengths (arXiv 2605.27140).
-_PAPER: Mapping[str, Mapping[str, Any]] = {
-    "rollout": {
-        "tasks": 16,
-        "group": 8,
-        "max_turns": 50,
-        "max_response_tokens": 512,
-        "max_context_tokens": 16384,
-    },
-    "objective": {"kl": 0.01},
-    "optim": {"lr": 1e-6, "beta2": 0.999, "token_budget": 16384},
-    "evaluation": {"temperature": 0.4},
-}
-
 _TINY: Mapping[str, Mapping[str, Any]] = {
     "rollout": {"tasks": 8, "group": 8, "max_turns": BENCHMARKS["alfworld"].suites["mini"].max_turns}
-}
-
-# Search-R1's setting (arXiv 2503.09516) with StepOPSD's batch and lengths (arXiv 2605.27140, the authors' script).
-_PAPER_SEARCH: Mapping[str, Any] = {
-    "updates": 200,
-    "rollout": {
-        "tasks": 64,
-        "group": 5,
-        "max_turns": 5,
-        "max_response_tokens": 500,
-        "max_observation_tokens": 500,
-        "max_context_tokens": 8192,
-    },
-    "objective": {"kl": 0.001},
-    "optim": {"lr": 1e-6, "beta2": 0.999, "token_budget": 16384},
-    "evaluation": {"split": "test", "temperature": 0.0, "every": 50},
 }
 
 # Generated questions: two searches, an answer, and room for something to go wrong.
@@ -120,8 +97,8 @@ _TINY_SEARCH: Mapping[str, Any] = {
 _SEARCH_METHODS: Mapping[str, Mapping[str, Any]] = {"stepopsd": {"target": "clean_step_no_observation"}}
 
 _PAPER_RECIPES: Mapping[str, Recipe] = {
-    "alfworld": Recipe("real", _PAPER),
-    "searchqa": Recipe("real", _PAPER_SEARCH, _SEARCH_METHODS),
+    "alfworld": Recipe.published(stepopsd.ALFWORLD),
+    "searchqa": Recipe.published(stepopsd.SEARCHQA),
 }
 _TINY_RECIPES: Mapping[str, Recipe] = {
     "alfworld": Recipe("mini", _TINY, folder="tiny"),
@@ -141,10 +118,10 @@ PRESETS: Mapping[str, Preset] = {
 
 def _for_others(family: Family) -> Recipe:
     """ALFWorld's settings with the limits of the benchmark's own suite."""
-    suite = family.suites[family.default_suite]
-    room = max(_PAPER["rollout"]["max_context_tokens"], suite.max_context_tokens)
-    rollout = {**_PAPER["rollout"], "max_turns": suite.max_turns, "max_context_tokens": room}
-    settings = {**_PAPER, "rollout": rollout, "evaluation": {**_PAPER["evaluation"], "split": family.held_out}}
+    suite, usual = family.suites[family.default_suite], _PAPER_RECIPES["alfworld"].settings
+    room = max(usual["rollout"]["max_context_tokens"], suite.max_context_tokens)
+    rollout = {**usual["rollout"], "max_turns": suite.max_turns, "max_context_tokens": room}
+    settings = {**usual, "rollout": rollout, "evaluation": {**usual["evaluation"], "split": family.held_out}}
     return Recipe(family.default_suite, settings)
 
 

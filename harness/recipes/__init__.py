@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from stepcredit.harness.recipes import gigpo, sdar, stepopsd
 from stepcredit.harness.recipes.recipe import PaperRecipe
-from stepcredit.harness.setup.settings import one_of
+from stepcredit.harness.words import one_of
 
 _MODULES = (gigpo, sdar, stepopsd)
 

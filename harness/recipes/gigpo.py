@@ -8,11 +8,10 @@ from stepcredit.harness.recipes.verl_agent import (
     ALFWORLD_DEVIATIONS,
     E5,
     ENTROPY_BONUS,
+    REWARD,
     SEARCH_DEVIATIONS,
     TRAINER,
-    minibatch,
     other_models,
-    warm_up,
 )
 
 _METHOD = read_from(GIGPO_PAPER, {"method": "gigpo", "method_options.omega": 1.0, "method_options.gamma": 0.95})
@@ -22,6 +21,8 @@ ALFWORLD = PaperRecipe(
     paper="GiGPO, arXiv 2505.10978",
     fields={
         **TRAINER,
+        **ENTROPY_BONUS,
+        **REWARD,
         **_METHOD,
         **read_from(
             GIGPO_PAPER,
@@ -39,6 +40,7 @@ ALFWORLD = PaperRecipe(
                 "objective.kl": 0.01,
                 "objective.invalid_penalty": 0.1,
                 "optim.lr": 1e-6,
+                "optim.minibatch": 256,
                 "evaluation.temperature": 0.4,
             },
         ),
@@ -49,8 +51,6 @@ ALFWORLD = PaperRecipe(
     },
     deviations={
         **ALFWORLD_DEVIATIONS,
-        "mini-batch": minibatch(256, GIGPO_PAPER),
-        "entropy bonus": ENTROPY_BONUS,
         "other models": other_models("Qwen2.5-1.5B-Instruct, which has no preset here", GIGPO_PAPER),
     },
 )
@@ -75,6 +75,7 @@ SEARCHQA = PaperRecipe(
                 "objective.kl": 0.001,
                 "objective.invalid_penalty": 0.01,
                 "optim.lr": 1e-6,
+                "optim.minibatch": 512,
                 "evaluation.temperature": 0.0,
             },
         ),
@@ -82,6 +83,7 @@ SEARCHQA = PaperRecipe(
         **read_from(
             GIGPO_SEARCH,
             {
+                "optim.warmup": 0.1,
                 "rollout.tasks": 256,
                 "rollout.window": 4,
                 "evaluation.every": 50,
@@ -93,8 +95,6 @@ SEARCHQA = PaperRecipe(
     },
     deviations={
         **SEARCH_DEVIATIONS,
-        "mini-batch": minibatch(512, GIGPO_PAPER),
-        "learning rate": warm_up("tenth", GIGPO_SEARCH),
         "anchor states": Deviation("observations that agree to 0.9", "equal states", GIGPO_SEARCH),
         "other models": other_models("Qwen2.5-7B-Instruct (--model qwen2.5-7b)", GIGPO_PAPER),
     },

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from stepcredit.harness.errors import UserError
 from stepcredit.harness.recipes.places import OURS
-from stepcredit.harness.setup.settings import benchmark_called, build_spec, method_called
-from stepcredit.harness.spec import RunSpec
 
 _CHOSEN = ("model", "benchmark", "suite", "method")
+_OPTIONS = "method_options."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,59 +58,27 @@ class PaperRecipe:
         """What the recipe sets a field to."""
         return self.fields[path].value
 
-    def spec(
-        self,
-        *,
-        seed: int = 0,
-        model: str | None = None,
-        suite: str | None = None,
-        method: str | None = None,
-        overrides: Sequence[str] = (),
-    ) -> RunSpec:
-        """The run that the recipe describes; whatever is given takes the recipe's place.
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it sets by dotted path, but for what a run is named after and the method's options."""
+        kept = (path for path in self.fields if path not in _CHOSEN and not path.startswith(_OPTIONS))
+        return {path: self.value(path) for path in kept}
 
-        Another method than the recipe's gets its own default options, so that methods can be compared under one recipe.
+    def sections(self) -> dict[str, Any]:
+        """The same with a mapping for each section."""
+        nested: dict[str, Any] = {}
+        for path, value in self.settings.items():
+            *sections, name = path.split(".")
+            place = nested
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[name] = value
+        return nested
 
-        Args:
-            seed: run seed.
-            model: preset of the policy.
-            suite: variant of the benchmark.
-            method: registered method.
-            overrides: `section.field=value` texts.
-
-        Raises:
-            UserError: unknown preset or setting, or a value out of range.
-            MethodError: unknown method or option of it.
-        """
-        chosen = method_called(method or self.value("method"))
-        own = chosen == self.value("method")
-        settings = {
-            path: field.value
-            for path, field in self.fields.items()
-            if path not in _CHOSEN and (own or not path.startswith("method_options."))
-        }
-        return build_spec(
-            model=model or self.value("model"),
-            benchmark=self.value("benchmark"),
-            suite=suite or self.value("suite"),
-            method=chosen,
-            seed=seed,
-            overrides=overrides,
-            settings=settings,
-        )
-
-    def require_benchmark(self, benchmark: str | None) -> None:
-        """Refuse another benchmark than the recipe's; None asks for none.
-
-        Raises:
-            UserError: names the recipe's.
-        """
-        own = self.value("benchmark")
-        if benchmark is not None and benchmark_called(benchmark) != own:
-            raise UserError(
-                f"recipe {self.name!r} is for benchmark {own!r}, but {benchmark!r} was asked for; "
-                "leave --benchmark out or choose another recipe"
-            )
+    @property
+    def method_options(self) -> dict[str, Any]:
+        """What it sets of its method's options."""
+        return {path.removeprefix(_OPTIONS): self.value(path) for path in self.fields if path.startswith(_OPTIONS)}
 
 
 def read_from(source: str, values: Mapping[str, Any]) -> dict[str, Sourced]:

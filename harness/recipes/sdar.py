@@ -16,11 +16,10 @@ from stepcredit.harness.recipes.verl_agent import (
     ALFWORLD_DEVIATIONS,
     E5,
     ENTROPY_BONUS,
+    REWARD,
     SEARCH_DEVIATIONS,
     TRAINER,
-    minibatch,
     other_models,
-    warm_up,
 )
 
 _MODELS = "Qwen2.5-7B-Instruct, Qwen3-1.7B (--model qwen2.5-7b, qwen3-1.7b)"
@@ -35,6 +34,8 @@ ALFWORLD = PaperRecipe(
     paper="SDAR, arXiv 2605.15155",
     fields={
         **TRAINER,
+        **ENTROPY_BONUS,
+        **REWARD,
         **read_from(
             SDAR_ALFWORLD,
             {
@@ -52,6 +53,7 @@ ALFWORLD = PaperRecipe(
                 "objective.kl": 0.01,
                 "objective.invalid_penalty": 0.1,
                 "optim.lr": 1e-6,
+                "optim.minibatch": 256,
                 "evaluation.every": 5,
                 "evaluation.temperature": 0.4,
             },
@@ -62,8 +64,6 @@ ALFWORLD = PaperRecipe(
     },
     deviations={
         **ALFWORLD_DEVIATIONS,
-        "mini-batch": minibatch(256, SDAR_ALFWORLD),
-        "entropy bonus": ENTROPY_BONUS,
         "teacher": _TEACHER,
         "other models": other_models(_MODELS, SDAR_SCRIPTS),
     },
@@ -74,6 +74,7 @@ SEARCHQA = PaperRecipe(
     paper="SDAR, arXiv 2605.15155",
     fields={
         **TRAINER,
+        **ENTROPY_BONUS,
         **read_from(
             SDAR_SEARCH,
             {
@@ -92,6 +93,8 @@ SEARCHQA = PaperRecipe(
                 "objective.kl": 0.001,
                 "objective.invalid_penalty": 0.01,
                 "optim.lr": 1e-6,
+                "optim.minibatch": 256,
+                "optim.warmup": 0.1,
                 "evaluation.every": 150,
                 "evaluation.split": "test",
             },
@@ -102,9 +105,6 @@ SEARCHQA = PaperRecipe(
     },
     deviations={
         **SEARCH_DEVIATIONS,
-        "mini-batch": minibatch(256, SDAR_SEARCH),
-        "entropy bonus": ENTROPY_BONUS,
-        "learning rate": warm_up("tenth", SDAR_SEARCH),
         "teacher": _TEACHER,
         "other models": other_models(_MODELS, SDAR_SCRIPTS),
     },

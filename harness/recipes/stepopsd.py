@@ -9,7 +9,7 @@ from __future__ import annotations
 from stepcredit.harness.recipes import gigpo
 from stepcredit.harness.recipes.places import OURS, SEARCH_R1, STEPOPSD_CODE, STEPOPSD_PAPER, STEPOPSD_SCRIPT
 from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, not_published, read_from
-from stepcredit.harness.recipes.verl_agent import minibatch, other_models, warm_up
+from stepcredit.harness.recipes.verl_agent import other_models
 
 _BOTH = f"{STEPOPSD_PAPER}; {STEPOPSD_SCRIPT}"
 _MODELS = other_models("Qwen3-1.7B (--model qwen3-1.7b)", STEPOPSD_PAPER)
@@ -81,6 +81,8 @@ SEARCHQA = PaperRecipe(
                 "rollout.temperature": 1.0,
                 "objective.kl": 0.001,
                 "optim.lr": 1e-6,
+                "optim.minibatch": 256,
+                "optim.warmup": 0.285,
                 "evaluation.every": 10,
                 "evaluation.split": "test",
             },
@@ -95,6 +97,7 @@ SEARCHQA = PaperRecipe(
                 "objective.aggregation": "token_mean",
                 "objective.clip_low": 0.2,
                 "objective.clip_high": 0.2,
+                "objective.entropy": 0.001,
                 "optim.beta1": 0.9,
                 "optim.beta2": 0.999,
                 "optim.weight_decay": 0.01,
@@ -122,9 +125,6 @@ SEARCHQA = PaperRecipe(
             _BOTH,
         ),
         "corpus": Deviation("wiki-18, 21 million passages", "the suite's", SEARCH_R1),
-        "learning rate": warm_up("0.285", STEPOPSD_SCRIPT),
-        "mini-batch": minibatch(256, STEPOPSD_SCRIPT),
-        "entropy bonus": Deviation("weight 0.001", "none", STEPOPSD_CODE),
         "nucleus": Deviation("tokens are drawn from the most likely 0.95", "from all", STEPOPSD_CODE),
         "other models": _MODELS,
     },

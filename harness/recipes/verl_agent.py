@@ -22,6 +22,7 @@ TRAINER: Mapping[str, Sourced] = {
         {
             "objective.clip_low": 0.2,
             "objective.clip_high": 0.2,
+            "objective.dual_clip": 3.0,
             "objective.aggregation": "token_mean",
             "optim.grad_clip": 1.0,
             "optim.beta1": 0.9,
@@ -37,17 +38,8 @@ E5: Mapping[str, Sourced] = read_from(
     VERL_AGENT_RETRIEVER,
     {"env_options.retriever.engine": "dense", "env_options.retriever.encoder": "intfloat/e5-base-v2"},
 )
-ENTROPY_BONUS = Deviation("weight 0.001", "none", VERL_AGENT)
-
-
-def warm_up(share: str, source: str) -> Deviation:
-    """Over which share of the updates the learning rate rises to its value."""
-    return Deviation(f"rises over the first {share} of the updates", "constant", source)
-
-
-def minibatch(steps: int, source: str) -> Deviation:
-    """The size of PPO's mini-batches, in steps of episodes."""
-    return Deviation(f"{steps} steps, an optimiser step each", "one optimiser step per update", source)
+ENTROPY_BONUS: Mapping[str, Sourced] = read_from(VERL_AGENT, {"objective.entropy": 0.001})
+REWARD: Mapping[str, Sourced] = read_from(VERL_AGENT_CODE, {"objective.reward_scale": 10.0})
 
 
 def other_models(names: str, source: str) -> Deviation:
@@ -66,16 +58,10 @@ DEVIATIONS: Mapping[str, Deviation] = {
         "over its episodes",
         VERL_AGENT_CODE,
     ),
-    "dual clip": Deviation("ratios of negative advantages are cut at 3", "none", VERL_AGENT),
 }
 
 ALFWORLD_DEVIATIONS: Mapping[str, Deviation] = {
     **DEVIATIONS,
-    "reward": Deviation(
-        "10 for success",
-        "1, so a penalty of 0.1 weighs ten times more; objective.invalid_penalty=0.01 keeps the published ratio",
-        VERL_AGENT_CODE,
-    ),
     "window": Deviation("recent observations and actions, without reasoning", "recent turns, whole", VERL_AGENT_PROMPT),
     "evaluation": Deviation(
         "128 games, drawn by each worker for itself",

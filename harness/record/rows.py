@@ -60,10 +60,11 @@ class UpdateStats:
         kl: k3 estimate of KL(policy before the update || policy after), over an even sample of the tokens.
         entropy: of the policy before the update, in nats per token at the sampling temperature.
         ratio_clipped: share of tokens whose importance ratio was clipped.
-        grad_norm: global norm before clipping.
+        grad_norm: global norm before clipping, a mean over the update's optimiser steps.
         response_tokens: tokens that were trained on.
         skipped_groups: groups without any trajectory to train on.
-        engine_gap_mean: distance of the recorded log-probabilities from the policy's before the update, in nats.
+        engine_gap_mean: distance of the recorded log-probabilities from the policy's before the update, in nats; 0
+            where they stand for these.
         engine_gap_max: the same of the token where it is largest.
     """
 

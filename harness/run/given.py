@@ -33,7 +33,7 @@ def complete(
     if needs.golden:
         completed = [replace(group, golden=golden_turns(player.benchmark, group.task_id)) for group in completed]
     if needs.continuations:
-        wanted = Continuations(needs.continuations, Draws(spec.seed, update), spec.objective.invalid_penalty)
+        wanted = Continuations(needs.continuations, Draws(spec.seed, update), spec.objective)
         completed = with_continuations(player, tasks, completed, spec.rollout, wanted)
     return completed
 

@@ -20,6 +20,7 @@ from stepcredit.harness.record.checkpoint import SavedWeights
 from stepcredit.harness.record.rows import UpdateStats
 from stepcredit.harness.run.masters import MasterAdamW
 from stepcredit.harness.run.objective import update_policy
+from stepcredit.harness.run.schedule import learning_rate
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import Importance, OptimSpec, RunSpec
 from stepcredit.methods.contract import Credit, Group
@@ -94,10 +95,16 @@ class Learner:
         if self.stale is not None and self.stale_refresh is not None and update % self.stale_refresh == 0:
             self.stale.load_state_dict(self.policy.model.state_dict())
 
-    def update(self, groups: Sequence[Group], credits: Sequence[Sequence[Credit]], spec: RunSpec) -> UpdateStats:
-        """One optimiser step; see `update_policy`."""
+    def update(
+        self, groups: Sequence[Group], credits: Sequence[Sequence[Credit]], spec: RunSpec, number: int
+    ) -> UpdateStats:
+        """Train on what was drawn for the update of that number; see `update_policy`."""
+        for settings in self.optimizer.param_groups:
+            settings["lr"] = learning_rate(spec, number)
         drawn = Drawn.now_by(self.player.engine)
-        return update_policy(self.policy, self.reference, self.optimizer, groups, credits, spec, drawn)
+        return update_policy(
+            self.policy, self.reference, self.optimizer, groups, credits, spec, update=number, drawn=drawn
+        )
 
     def weights(self) -> SavedWeights:
         """The weights as they are now, without a copy."""

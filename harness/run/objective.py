@@ -1,68 +1,73 @@
-"""The one loss, blind to methods: clipped policy gradient on credit, optional distillation, optional KL."""
+"""One update of the policy: which tokens are trained on, in which optimiser steps, and what came of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from stepcredit.harness.engine.rescore import Drawn
-from stepcredit.harness.engine.sequences import micro_batches, response_logits, token_logprobs
+from stepcredit.harness.engine.sequences import micro_batches
 from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.rows import UpdateStats
-from stepcredit.harness.run.importance import importance_weights
-from stepcredit.harness.spec import Aggregation, Importance, ObjectiveSpec, RunSpec
+from stepcredit.harness.run.loss import Item, Terms, k3, logprobs, loss_terms
+from stepcredit.harness.seeds import seed_for
+from stepcredit.harness.spec import Aggregation, ObjectiveSpec, RunSpec
 from stepcredit.methods.contract import Credit, Group, Trajectory
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A stretch of steps to train on: its tokens, its share of the loss, what the sampler said, and the credit."""
-
-    sequence: TokenSequence
-    share: float
-    old_T: Tensor
-    advantage_T: Tensor
-    distill_T: Tensor
-
-
-class _Terms(NamedTuple):
-    """What a batch's tokens add up to, each []."""
-
-    loss: Tensor
-    policy: Tensor
-    distill: Tensor
-    entropy: Tensor
-    clipped: Tensor
-    gap: Tensor
-    gap_max: Tensor
-
-
 class _Sums(NamedTuple):
-    """The same over all batches, the largest gap of them all."""
+    """`Terms` over many batches, and the largest gap of them all."""
 
-    loss: float
-    policy: float
-    distill: float
-    entropy: float
-    clipped: float
-    gap: float
-    gap_max: float
+    loss: float = 0.0
+    policy: float = 0.0
+    distill: float = 0.0
+    entropy: float = 0.0
+    clipped: float = 0.0
+    gap: float = 0.0
+    gap_max: float = 0.0
 
-    def plus(self, terms: _Terms) -> _Sums:
+    def plus(self, terms: Terms) -> _Sums:
         """One transfer for all of them."""
-        *added, gap_max = torch.stack(terms).tolist()
-        sums = [a + b for a, b in zip(self[:-1], added, strict=True)]
-        return _Sums._make([*sums, max(self.gap_max, gap_max)])
+        return self.joined(_Sums._make(torch.stack(terms).tolist()))
+
+    def joined(self, other: _Sums) -> _Sums:
+        """Of the batches of both."""
+        sums = [a + b for a, b in zip(self[:-1], other[:-1], strict=True)]
+        return _Sums._make([*sums, max(self.gap_max, other.gap_max)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Trainer:
+    """What an optimiser step works with."""
+
+    model: PreTrainedModel
+    reference: PreTrainedModel | None
+    optimizer: Optimizer
+    spec: RunSpec
+    drawn: Drawn
+
+    def step(self, items: Sequence[Item], total: int) -> tuple[_Sums, float]:
+        """One optimiser step on the items' mean over `total` tokens: what they added up to, and the gradient's norm."""
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = _Sums()
+        for batch in micro_batches([len(item.sequence.ids) for item in items], self.spec.optim.token_budget):
+            terms = loss_terms(self.model, self.reference, [items[index] for index in batch], self.spec)
+            (terms.loss / total).backward()
+            sums = sums.plus(terms)
+        if self.drawn is Drawn.ELSEWHERE:
+            _require_near(sums.gap / sum(item.tokens for item in items), self.spec.objective.max_engine_gap)
+        return sums, _step(self.optimizer, sums.loss, self.spec.optim.grad_clip)
 
 
 def update_policy(
@@ -72,9 +77,11 @@ def update_policy(
     groups: Sequence[Group],
     credits: Sequence[Sequence[Credit]],
     spec: RunSpec,
+    *,
+    update: int = 0,
     drawn: Drawn = Drawn.BY_LIVE_WEIGHTS,
 ) -> UpdateStats:
-    """One optimiser step on the update's trajectories.
+    """One optimiser step on the update's trajectories, or several, as `spec.optim.minibatch` and `epochs` say.
 
     The loss is a mean over *all* response tokens of the batch, or over all trajectories as `spec.objective.aggregation`
     says. Trajectories without credit are not computed but count in that mean: the step shrinks with the share of groups
@@ -88,59 +95,76 @@ def update_policy(
         groups: the update's rollouts.
         credits: valid ones (`stepcredit.methods.checks`), one per trajectory, in the order of the groups.
         spec: loss weights, micro-batch budget and temperature of the rollouts.
-        drawn: whether the recorded log-probabilities stand for the policy's before the step. If not, its own are
-            taken: the ratio to them is 1, and `spec.objective.importance` corrects for what drew the tokens.
+        update: its number, which the order of mini-batches is drawn for.
+        drawn: whether the recorded log-probabilities stand for the policy's before the update. If not, its own are
+            taken, and `spec.objective.importance` corrects for what drew the tokens.
 
     Raises:
         UserError: the loss or its gradient is not finite, or recorded log-probabilities are too far from the policy's;
-            the weights are left untouched.
+            no step is made with these.
     """
-    pairs = [list(zip(group.trajectories, own, strict=True)) for group, own in zip(groups, credits, strict=True)]
-    trained = [[(t, c) for t, c in group if _has_loss(t, c, spec.objective)] for group in pairs]
-    skipped = sum(not group for group in trained)
-    lengths = [trajectory.response_tokens for group in groups for trajectory in group.trajectories]
-    total = sum(lengths)
-    items = [
-        item
-        for trajectory, credit in chain.from_iterable(trained)
-        for item in _items(trajectory, credit, _share(trajectory, lengths, spec))
-    ]
+    rows, skipped = _rows(groups, credits, spec, drawn)
+    items = [row.item for row in rows if row.has_loss]
     if not items:
         return UpdateStats(skipped_groups=skipped)
-    batches = list(micro_batches([len(item.sequence.ids) for item in items], spec.optim.token_budget))
-    optimizer.zero_grad(set_to_none=True)
-    sums = _Sums(*[0.0] * len(_Sums._fields))
-    for batch in batches:
-        terms = _loss_terms(policy.model, reference, [items[index] for index in batch], spec, drawn)
-        (terms.loss / total).backward()
-        sums = sums.plus(terms)
-    tokens = sum(len(item.old_T) for item in items)
-    if drawn is Drawn.ELSEWHERE:
-        _require_near(sums.gap / tokens, spec.objective.max_engine_gap)
-    # One item in as many as there were batches, so that the samples are about a batch and fit the memory.
-    sample = items[:: len(batches)]
-    before_K = _before_the_step(policy.model, sample, spec.rollout.temperature, drawn)
-    grad_norm = _step(optimizer, sums.loss, spec.optim.grad_clip)
+    temperature, budget = spec.rollout.temperature, spec.optim.token_budget
+    # One item in as many as there are batches, so that the samples are about a batch and fit the memory.
+    sample = items[:: len(list(micro_batches([len(item.sequence.ids) for item in items], budget)))]
+    before_K = _before_the_step(policy.model, sample, temperature)
+    if spec.optim.several_steps:
+        rows = _with_before(policy.model, rows, spec)
+    trainer = _Trainer(policy.model, reference, optimizer, spec, drawn)
+    sums, norms, trained, total = _Sums(), [], 0, 0
+    for part in _minibatches(rows, spec, update):
+        own, part_total = [row.item for row in part if row.has_loss], sum(row.item.tokens for row in part)
+        total += part_total
+        if own:
+            of_step, norm = trainer.step(own, part_total)
+            sums, trained = sums.joined(of_step), trained + sum(item.tokens for item in own)
+            norms.append(norm)
     return UpdateStats(
         loss=sums.loss / total,
         policy_loss=sums.policy / total,
         distill_loss=sums.distill / total,
-        kl=_kl_after(policy.model, sample, before_K, spec.rollout.temperature),
-        entropy=sums.entropy / tokens,
-        ratio_clipped=sums.clipped / tokens,
-        grad_norm=grad_norm,
-        response_tokens=tokens,
+        kl=_kl_after(policy.model, sample, before_K, temperature),
+        entropy=sums.entropy / trained,
+        ratio_clipped=sums.clipped / trained,
+        grad_norm=sum(norms) / len(norms),
+        response_tokens=sum(item.tokens for item in items),
         skipped_groups=skipped,
-        engine_gap_mean=sums.gap / tokens,
+        engine_gap_mean=sums.gap / trained,
         engine_gap_max=sums.gap_max,
     )
+
+
+class _Row(NamedTuple):
+    """An item, and whether anything of it is to be computed; all count in a mean."""
+
+    item: Item
+    has_loss: bool
+
+
+def _rows(
+    groups: Sequence[Group], credits: Sequence[Sequence[Credit]], spec: RunSpec, drawn: Drawn
+) -> tuple[list[_Row], int]:
+    """The rows of all trajectories, in order, and how many groups have none to compute."""
+    pairs = [list(zip(group.trajectories, own, strict=True)) for group, own in zip(groups, credits, strict=True)]
+    lengths = [trajectory.response_tokens for group in groups for trajectory in group.trajectories]
+    rows = [
+        _Row(item, _has_loss(trajectory, credit, spec.objective))
+        for trajectory, credit in chain.from_iterable(pairs)
+        if trajectory.response_tokens
+        for item in _items(trajectory, credit, _share(trajectory, lengths, spec), drawn)
+    ]
+    skipped = sum(not any(_has_loss(t, c, spec.objective) for t, c in group) for group in pairs)
+    return rows, skipped
 
 
 def _has_loss(trajectory: Trajectory, credit: Credit, objective: ObjectiveSpec) -> bool:
     if not trajectory.response_tokens:
         return False
     distilled = credit.distill_T is not None and objective.distill > 0 and bool(credit.distill_T.any())
-    return distilled or objective.kl > 0 or bool(credit.advantage_T.any())
+    return distilled or objective.kl > 0 or objective.entropy > 0 or bool(credit.advantage_T.any())
 
 
 def _share(trajectory: Trajectory, lengths: Sequence[int], spec: RunSpec) -> float:
@@ -155,51 +179,53 @@ def _share(trajectory: Trajectory, lengths: Sequence[int], spec: RunSpec) -> flo
             return per_sequence / (spec.rollout.max_turns * spec.rollout.max_response_tokens)
 
 
-def _items(trajectory: Trajectory, credit: Credit, share: float) -> Iterator[_Item]:
+def _items(trajectory: Trajectory, credit: Credit, share: float, drawn: Drawn) -> Iterator[Item]:
     distill_T = torch.zeros_like(credit.advantage_T) if credit.distill_T is None else credit.distill_T
     first = 0
     for steps in stretches_of(trajectory):
-        old_T = torch.cat([torch.from_numpy(step.logprobs) for step in steps])
-        own = slice(first, first + len(old_T))
+        recorded_T = torch.cat([torch.from_numpy(step.logprobs) for step in steps])
+        own = slice(first, first + len(recorded_T))
         first = own.stop
-        yield _Item(TokenSequence.of(steps), share, old_T, credit.advantage_T[own].float(), distill_T[own].float())
+        yield Item(
+            TokenSequence.of(steps),
+            share,
+            len(steps),
+            recorded_T,
+            recorded_T if drawn is Drawn.BY_LIVE_WEIGHTS else None,
+            credit.advantage_T[own].float(),
+            distill_T[own].float(),
+        )
 
 
-def _loss_terms(
-    model: PreTrainedModel, reference: PreTrainedModel | None, items: Sequence[_Item], spec: RunSpec, drawn: Drawn
-) -> _Terms:
-    temperature, weights = spec.rollout.temperature, spec.objective
-    sequences = [item.sequence for item in items]
-    logits_KV, token_K = response_logits(model, sequences)
-    logprob_KV = (logits_KV.float() / (temperature or 1.0)).log_softmax(-1)
-    new_K = logprob_KV.gather(1, token_K[:, None])[:, 0]
-    old_K, advantage_K, distill_K = (
-        torch.cat(parts).to(new_K.device)
-        for parts in zip(*((item.old_T, item.advantage_T, item.distill_T) for item in items), strict=True)
-    )
-    share_K = torch.cat([torch.full_like(item.old_T, item.share) for item in items]).to(new_K.device)
-    gap_K = new_K.detach() - old_K
-    ratio_K = (new_K - (old_K if drawn is Drawn.BY_LIVE_WEIGHTS else new_K.detach())).exp()
-    clipped_K = ratio_K.clamp(1.0 - weights.clip_low, 1.0 + weights.clip_high)
-    surrogate_K = torch.minimum(ratio_K * advantage_K, clipped_K * advantage_K)
-    if drawn is Drawn.ELSEWHERE and weights.importance is not Importance.NONE:
-        surrogate_K = surrogate_K * importance_weights(gap_K, [len(item.old_T) for item in items], weights)
-    policy = -(share_K * surrogate_K).sum()
-    distill = -(share_K * distill_K * new_K).sum()
-    loss = policy + weights.distill * distill
-    if weights.kl > 0:
-        loss = loss + weights.kl * (share_K * _k3(new_K, _reference_logprobs(reference, sequences, temperature))).sum()
-    with torch.no_grad():
-        entropy = -(logprob_KV.exp() * logprob_KV).sum()
-        cut = (clipped_K * advantage_K < ratio_K * advantage_K).sum().to(loss.dtype)
-    return _Terms(loss, policy, distill, entropy, cut, gap_K.abs().sum(), gap_K.abs().max())
+def _with_before(model: PreTrainedModel, rows: Sequence[_Row], spec: RunSpec) -> list[_Row]:
+    """What is still open of the policy's log-probabilities before the update, before its first step changes it."""
+    found = list(rows)
+    places = [place for place, row in enumerate(rows) if row.has_loss and row.item.before_T is None]
+    lengths = [len(rows[place].item.sequence.ids) for place in places]
+    for batch in micro_batches(lengths, spec.optim.token_budget):
+        own = [rows[places[index]].item for index in batch]
+        before_K = logprobs(model, [item.sequence for item in own], spec.rollout.temperature)
+        for index, before_T in zip(batch, before_K.split([item.tokens for item in own]), strict=True):
+            found[places[index]] = _Row(replace(rows[places[index]].item, before_T=before_T), has_loss=True)
+    return found
 
 
-def _reference_logprobs(
-    reference: PreTrainedModel | None, sequences: Sequence[TokenSequence], temperature: float
-) -> Tensor:
-    assert reference is not None, "a positive objective.kl needs the reference policy"
-    return _logprobs(reference, sequences, temperature)
+def _minibatches(rows: Sequence[_Row], spec: RunSpec, update: int) -> Iterator[list[_Row]]:
+    """The rows of each optimiser step: in every epoch all of them, in an order of its own where there are several."""
+    size = spec.optim.minibatch
+    for epoch in range(spec.optim.epochs):
+        if size is None:
+            yield list(rows)
+            continue
+        seed = seed_for("minibatches", spec.seed, update, epoch)
+        part: list[_Row] = []
+        for place in np.random.default_rng(seed).permutation(len(rows)):
+            part.append(rows[place])
+            if sum(row.item.steps for row in part) >= size:
+                yield part
+                part = []
+        if part:
+            yield part
 
 
 def _require_near(gap: float, largest: float) -> None:
@@ -225,25 +251,15 @@ def _step(optimizer: Optimizer, loss: float, grad_clip: float) -> float:
     return norm
 
 
-def _before_the_step(model: PreTrainedModel, items: Sequence[_Item], temperature: float, drawn: Drawn) -> Tensor:
+def _before_the_step(model: PreTrainedModel, items: Sequence[Item], temperature: float) -> Tensor:
     """[K] the policy's log-probabilities, recorded ones where these stand for them."""
-    if drawn is Drawn.BY_LIVE_WEIGHTS:
-        return torch.cat([item.old_T for item in items]).to(model.device)
-    return _logprobs(model, [item.sequence for item in items], temperature)
+    known = [item.before_T for item in items if item.before_T is not None]
+    if len(known) == len(items):
+        return torch.cat(known).to(model.device)
+    return logprobs(model, [item.sequence for item in items], temperature)
 
 
-@torch.no_grad()
-def _logprobs(model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float) -> Tensor:
-    return token_logprobs(*response_logits(model, sequences), temperature)
-
-
-def _kl_after(model: PreTrainedModel, items: Sequence[_Item], before_K: Tensor, temperature: float) -> float:
-    """How far the step moved the policy on some of its own samples."""
-    after_K = _logprobs(model, [item.sequence for item in items], temperature)
-    return float(_k3(before_K, after_K).double().mean())
-
-
-def _k3(from_K: Tensor, to_K: Tensor) -> Tensor:
-    """Estimate of KL(from || to) a token drawn by `from`: non-negative, low variance (Schulman 2020)."""
-    gap_K = to_K - from_K
-    return gap_K.exp() - gap_K - 1.0
+def _kl_after(model: PreTrainedModel, items: Sequence[Item], before_K: Tensor, temperature: float) -> float:
+    """How far the update moved the policy on some of its own samples."""
+    after_K = logprobs(model, [item.sequence for item in items], temperature)
+    return float(k3(before_K, after_K).double().mean())

@@ -1,12 +1,13 @@
-"""When what happens in a run: the tasks of each update, the updates with an evaluation, the episodes of it all."""
+"""When what happens in a run: tasks and learning rate of each update, evaluations, the episodes of it all."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from stepcredit.envs.panel import Panel, Task
 from stepcredit.harness.seeds import seed_for
-from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.spec import RunSpec, Schedule
 
 
 def tasks_of_update(panel: Panel, count: int, run_seed: int, update: int) -> Sequence[Task]:
@@ -22,6 +23,22 @@ def tasks_of_update(panel: Panel, count: int, run_seed: int, update: int) -> Seq
 def evaluation_updates(spec: RunSpec) -> list[int]:
     """After how many updates the run is evaluated: 0, every so many, and the last."""
     return sorted({*range(0, spec.updates + 1, spec.evaluation.every), spec.updates})
+
+
+def learning_rate(spec: RunSpec, update: int) -> float:
+    """Of the update, counted from 0; the same for all its optimiser steps."""
+    settings = spec.optim
+    rising = int(settings.warmup * spec.updates)
+    if update < rising:
+        return settings.lr * update / rising
+    done = (update - rising) / max(1, spec.updates - rising)
+    match settings.schedule:
+        case Schedule.CONSTANT:
+            return settings.lr
+        case Schedule.LINEAR:
+            return settings.lr * (1.0 - done)
+        case Schedule.COSINE:
+            return settings.lr * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def episodes_of(spec: RunSpec, eval_tasks: int) -> int:

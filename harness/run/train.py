@@ -16,7 +16,7 @@ from stepcredit.harness.determinism import Determinism
 from stepcredit.harness.engine.contract import Engine
 from stepcredit.harness.engine.rescore import ModelRescorer
 from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
-from stepcredit.harness.episodes.reward import penalise_invalid
+from stepcredit.harness.episodes.reward import paid
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import weights_sha256
 from stepcredit.harness.progress import Report, Reporter
@@ -79,12 +79,12 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
     with seconds.of("credit_s"):
         learner.refresh_stale(update)
         given = complete(groups, tasks, parts.method.needs, learner.player, spec, update)
-        rewarded = penalise_invalid(given, spec.objective.invalid_penalty)
+        rewarded = paid(given, spec.objective)
         credits = _credits(parts.method, rewarded, learner.rescorer, update)
         notes = _cut(learner.rescorer, credits) | _at_risk(learner.rescorer)
     with seconds.of("update_s"):
         # The penalty has done its work in the credit: the objective reads tokens, and rows tell what happened.
-        stats = learner.update(groups, credits, spec)
+        stats = learner.update(groups, credits, spec, update)
         notes |= _engine_gap(stats, learner.player.engine)
     state.episodes += episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
     state.updates.append(update_row(groups, credits, stats, notes, update=update, seed=spec.seed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -15,7 +14,7 @@ from stepcredit.envs.family import Suite
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.presets import preset_named
 from stepcredit.harness.spec import RolloutSpec, RunSpec
-from stepcredit.harness.words import spelled
+from stepcredit.harness.words import one_of, spelled
 
 _CHOSEN_BY_OPTION = {"model", "benchmark", "suite", "method", "seed"}
 _DRAWN_BY_TRAINING = {"tasks", "group", "temperature"}  # an evaluation plays each task once, and has --temperature
@@ -162,19 +161,6 @@ def limits_on(suite: Suite, limits: RolloutSpec) -> RolloutSpec:
     return limits.model_copy(update=_room(suite, limits.max_context_tokens, limits.max_observation_tokens))
 
 
-def one_of(kind: str, name: str, known: Iterable[str]) -> str:
-    """The known name that is meant, whatever its case and spelling.
-
-    Raises:
-        UserError: it is not known; suggests the nearest.
-    """
-    names = list(known)
-    found = spelled(name, names)
-    if found is not None:
-        return found
-    raise UserError(f"unknown {kind} {name!r}: {_suggestion(name, names)}known are {', '.join(names)}")
-
-
 def _apply(content: dict[str, Any], text: str) -> None:
     path, equals, value = text.partition("=")
     if not equals:
@@ -229,8 +215,3 @@ def _paths(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
             yield from _paths(field.annotation, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
-
-
-def _suggestion(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}? " if near else ""

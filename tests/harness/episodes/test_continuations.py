@@ -14,12 +14,12 @@ from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.episodes import continuations
 from stepcredit.harness.episodes.continuations import Continuations, with_continuations
 from stepcredit.harness.episodes.player import Player
-from stepcredit.harness.episodes.reward import penalise_invalid
+from stepcredit.harness.episodes.reward import paid
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import load_policy
 from stepcredit.harness.seeds import Draws, continuation_seed, turn_seed
-from stepcredit.harness.spec import RolloutSpec
+from stepcredit.harness.spec import ObjectiveSpec, RolloutSpec
 from stepcredit.methods.contract import Group, Step, StopReason
 from tests.harness.support import DRAWS, SPEC, TASKS, ToyEnv, toy_groups, toy_player, toy_policy
 
@@ -108,13 +108,14 @@ def test_turns_are_counted_from_the_start_of_the_episode(max_turns: int, value: 
     assert continued(groups, Continuations(2, Draws(0, 0)), spec, PatientEnv) == [((value, value),) * steps] * 12
 
 
-@pytest.mark.parametrize(("max_turns", "value"), [(2, 0.0), (4, 0.75)])
-def test_invalid_actions_cost_what_they_cost_the_trajectory(max_turns: int, value: float) -> None:
+@pytest.mark.parametrize(("max_turns", "scale", "value"), [(2, 1.0, 0.0), (4, 1.0, 0.75), (4, 10.0, 9.75)])
+def test_invalid_actions_cost_what_they_cost_the_trajectory(max_turns: int, scale: float, value: float) -> None:
     """One of three commands is invalid, before the state or after it; without a success there is no penalty."""
+    pay = ObjectiveSpec(invalid_penalty=0.25, reward_scale=scale)
     spec = SPEC.model_copy(update={"max_turns": max_turns})
     groups = rollout(toy_player(POLICY, PatientEnv), TASKS, spec, DRAWS)
-    assert {t.reward for group in penalise_invalid(groups, 0.25) for t in group.trajectories} == {value}
-    found = continued(groups, Continuations(1, Draws(0, 0), 0.25), spec, PatientEnv)
+    assert {t.reward for group in paid(groups, pay) for t in group.trajectories} == {value}
+    found = continued(groups, Continuations(1, Draws(0, 0), pay), spec, PatientEnv)
     assert {returns for steps in found for returns in steps or ()} == {(value,)}
 
 

@@ -11,9 +11,10 @@ from stepcredit.harness.cli.recipe import diff, show
 from stepcredit.harness.cli.study import Choice
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.recipes import RECIPES, recipe_named
-from stepcredit.harness.recipes.comparison import Difference, described, deviation_differences, differences
 from stepcredit.harness.recipes.places import OURS, PLACES, places_of
 from stepcredit.harness.record import manifest
+from stepcredit.harness.setup.comparison import Difference, described, deviation_differences, differences
+from stepcredit.harness.setup.published import published_spec
 from stepcredit.harness.setup.settings import build_spec
 from stepcredit.methods.contract import MethodError
 
@@ -31,7 +32,7 @@ def value_of(spec: Any, path: str) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_field_arrives_in_a_valid_spec(name: str) -> None:
     recipe = recipe_named(name)
-    spec = recipe.spec(seed=3)
+    spec = published_spec(recipe, seed=3)
     assert spec.seed == 3
     assert {path: value_of(spec, path) for path in recipe.fields} == {p: f.value for p, f in recipe.fields.items()}
     assert type(spec).model_validate_json(spec.canonical_json()) == spec
@@ -52,7 +53,7 @@ def test_every_field_and_deviation_says_where_it_was_read(name: str) -> None:
 def test_what_is_shown_is_the_whole_run(name: str) -> None:
     fields = described(name).fields
     assert all(item.source for item in fields.values())
-    dumped = json.loads(recipe_named(name).spec().canonical_json())
+    dumped = json.loads(published_spec(recipe_named(name)).canonical_json())
     assert {"rollout.tasks", "method", "evaluation.size", "optim.token_budget"} <= fields.keys()
     assert {f"rollout.{field}" for field in dumped["rollout"]} <= fields.keys()
     assert {f"method_options.{option}" for option in dumped["method_options"]} <= fields.keys()
@@ -119,7 +120,7 @@ GOLDEN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_numbers_of_the_sources(name: str) -> None:
-    spec = recipe_named(name).spec()
+    spec = published_spec(recipe_named(name))
     assert {path: value_of(spec, path) for path in GOLDEN[name]} == GOLDEN[name]
 
 
@@ -160,7 +161,7 @@ def test_runs_and_presets_can_be_compared() -> None:
 
 def test_another_method_under_a_recipe_has_its_own_options() -> None:
     recipe = recipe_named("stepopsd-searchqa")
-    own, other = recipe.spec(), recipe.spec(method="grpo")
+    own, other = published_spec(recipe), published_spec(recipe, method="grpo")
     assert (
         other.method_options
         == build_spec(model="tiny", benchmark="searchqa", suite=None, method="grpo", seed=0).method_options
@@ -168,6 +169,14 @@ def test_another_method_under_a_recipe_has_its_own_options() -> None:
     assert own.model_dump(exclude={"method", "method_options"}) == other.model_dump(
         exclude={"method", "method_options"}
     )
+
+
+@pytest.mark.parametrize("benchmark", ["alfworld", "searchqa"])
+@pytest.mark.parametrize("model", ["qwen2.5-3b", "qwen2.5-7b", "qwen3-1.7b"])
+@pytest.mark.parametrize("method", ["stepopsd", "grpo"])
+def test_the_presets_of_hub_models_are_stepopsds_recipes(model: str, benchmark: str, method: str) -> None:
+    usual = build_spec(model=model, benchmark=benchmark, suite=None, method=method, seed=1)
+    assert usual == published_spec(recipe_named(f"stepopsd-{benchmark}"), model=model, method=method, seed=1)
 
 
 def test_train_starts_from_a_recipe_and_goes_on_with_what_is_given() -> None:
@@ -187,7 +196,7 @@ def test_wrong_names_are_one_sentence() -> None:
     with pytest.raises(UserError, match="is for benchmark 'alfworld', but 'searchqa' was asked for"):
         Choice(None, "searchqa", None, (), (0,), (), recipe="stepopsd-alfworld").specs()
     with pytest.raises(MethodError, match="did you mean 'grpo'"):
-        recipe_named("stepopsd-alfworld").spec(method="grop")
+        published_spec(recipe_named("stepopsd-alfworld"), method="grop")
 
 
 @pytest.mark.parametrize("folder", REFERENCES, ids=lambda folder: folder.name)

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, AdamW, Optimizer
+from transformers import PreTrainedModel
 
 from stepcredit.harness.engine.rescore import Drawn
-from stepcredit.harness.episodes.reward import penalise_invalid
+from stepcredit.harness.episodes.reward import paid
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.rows import UpdateStats
 from stepcredit.harness.run.objective import update_policy
-from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.spec import ObjectiveSpec, RunSpec
 from stepcredit.methods.contract import Credit, Group, Trajectory
 from tests.harness.support import SPEC, toy_groups, toy_policy
 
@@ -56,7 +57,7 @@ def gradient_of(
     before = deepcopy(policy.model)
     model = None if reference is None else reference.model
     stats = update_policy(
-        policy, model, SGD(policy.model.parameters(), lr=1.0), groups, credits_of(give, groups), chosen, drawn
+        policy, model, SGD(policy.model.parameters(), lr=1.0), groups, credits_of(give, groups), chosen, drawn=drawn
     )
     pairs = zip(before.parameters(), policy.model.parameters(), strict=True)
     return [(old - new).detach() for old, new in pairs], stats
@@ -75,15 +76,20 @@ def plain_gradient(
     give: Give,
     trajectories: list[Trajectory] = TRAJECTORIES,
     share: Callable[[Trajectory], float] = token_mean,
+    *,
+    model: PreTrainedModel | None = None,
+    entropy: float = 0.0,
 ) -> tuple[list[Tensor], float]:
     """Gradient and value of a per-token loss (new, old log-probabilities, credit), one step at a time."""
-    model = toy_policy().model
+    model = toy_policy().model if model is None else deepcopy(model)
     total = torch.zeros(())
     for trajectory in trajectories:
         news = []
         for step in trajectory.steps:
             ids = torch.from_numpy(np.concatenate([step.prompt_ids, step.response_ids]))
             logprob_TV = model(input_ids=ids[None]).logits[0].log_softmax(-1)
+            entropy_T = torch.special.entr(logprob_TV[:-1].exp())[-len(step.response_ids) :].sum(-1)
+            total = total - entropy * entropy_T.sum() * share(trajectory)
             news.append(logprob_TV[:-1].gather(1, ids[1:, None])[-len(step.response_ids) :, 0])
         old_T = torch.from_numpy(np.concatenate([step.logprobs for step in trajectory.steps]))
         total = total + term(torch.cat(news), old_T, give(trajectory)).sum() * share(trajectory)
@@ -211,9 +217,10 @@ def test_where_another_engine_drew_importance_corrects(form: str) -> None:
 
 
 def test_the_distance_of_engine_and_trainer_is_measured() -> None:
-    _, stats = gradient_of(random_credit, spec())
-    assert stats.engine_gap_mean < 1e-6
-    _, stats = gradient_of(random_credit, spec(), groups=recorded_otherwise(lambda logprobs: logprobs - 0.125))
+    _, stats = gradient_of(random_credit, spec(), drawn=Drawn.ELSEWHERE)
+    assert 0 < stats.engine_gap_mean < 1e-6
+    shifted = recorded_otherwise(lambda logprobs: logprobs - 0.125)
+    _, stats = gradient_of(random_credit, spec(), groups=shifted, drawn=Drawn.ELSEWHERE)
     assert stats.engine_gap_mean == pytest.approx(0.125, rel=1e-4)
     assert stats.engine_gap_max == pytest.approx(0.125, rel=1e-4)
 
@@ -229,9 +236,107 @@ def test_an_engine_that_is_too_far_from_the_trainer_stops_the_run() -> None:
             groups,
             credits_of(random_credit, groups),
             spec(),
-            Drawn.ELSEWHERE,
+            drawn=Drawn.ELSEWHERE,
         )
     assert all(torch.equal(old, policy.model.state_dict()[name]) for name, old in before.items())
+
+
+def test_the_entropy_bonus_is_the_entropys_gradient() -> None:
+    gradient, stats = gradient_of(random_credit, spec(objective={"entropy": 0.5}))
+    expected, loss = plain_gradient(policy_term, random_credit, entropy=0.5)
+    assert_close(gradient, expected)
+    assert stats.loss == pytest.approx(loss, abs=1e-5)
+    assert stats.policy_loss == pytest.approx(loss + 0.5 * stats.entropy, abs=1e-5)
+
+
+def test_dual_clip_bounds_what_negative_credit_costs() -> None:
+    """The policy finds each token e^2 times as likely as what drew it: 7.4 times the credit, or 3 times at most."""
+    shifted = recorded_otherwise(lambda logprobs: logprobs - 2.0)
+
+    def minus_one(trajectory: Trajectory) -> Credit:
+        return Credit(torch.full((trajectory.response_tokens,), -1.0))
+
+    _, plain = gradient_of(minus_one, spec(), groups=shifted)
+    gradient, bounded = gradient_of(minus_one, spec(objective={"dual_clip": 3.0}), groups=shifted)
+    assert plain.loss == pytest.approx(np.exp(2), rel=1e-4)
+    assert bounded.loss == pytest.approx(3.0)
+    assert not any(part.any() for part in gradient)
+    same, _ = gradient_of(random_credit, spec(objective={"dual_clip": 3.0}))
+    assert_close(same, gradient_of(random_credit, spec())[0])
+
+
+class Recorder(Optimizer):
+    """Keeps the gradient of every step and moves nothing."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model.parameters(), {})
+        self.steps: list[list[Tensor]] = []
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        self.steps.append([weight.grad.clone() for weight in self.param_groups[0]["params"]])
+
+
+WINDOWED = toy_groups(toy_policy(), spec=SPEC.model_copy(update={"window": 1}))
+
+
+def recorded(groups: list[Group], update: int = 0, **optim: int) -> tuple[list[list[Tensor]], UpdateStats]:
+    policy = toy_policy()
+    recorder, chosen = Recorder(policy.model), spec(optim={"grad_clip": 1e9, **optim})
+    stats = update_policy(policy, None, recorder, groups, credits_of(random_credit, groups), chosen, update=update)
+    return recorder.steps, stats
+
+
+def test_mini_batches_add_up_to_the_batch() -> None:
+    """Each is a mean over its own tokens; as mini-batches of one step they tell which of them have how many."""
+    (whole,), stats = recorded(WINDOWED)
+    steps = [step for group in WINDOWED for trajectory in group.trajectories for step in trajectory.steps]
+    single, same = recorded(WINDOWED, minibatch=1)
+    assert len(single) >= len(steps) // 2  # what continues the turn before is read in one row with it
+    halves, _ = recorded(WINDOWED, minibatch=-(-len(steps) // 2))
+    assert len(halves) == 2
+    assert same.loss == pytest.approx(stats.loss, abs=1e-6)
+    assert same.response_tokens == stats.response_tokens
+    mean = [torch.stack(parts).mean(0) for parts in zip(*halves, strict=True)]
+    cosine = torch.nn.functional.cosine_similarity(flat(mean), flat(whole), dim=0)
+    assert cosine > 0.9
+
+
+def flat(parts: list[Tensor]) -> Tensor:
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def test_the_order_of_mini_batches_has_a_named_seed() -> None:
+    first, again, later = (recorded(WINDOWED, update, minibatch=4)[0] for update in (0, 0, 1))
+    assert all(torch.equal(flat(a), flat(b)) for a, b in zip(first, again, strict=True))
+    assert not all(torch.equal(flat(a), flat(b)) for a, b in zip(first, later, strict=False))
+
+
+def test_every_epoch_goes_through_all_with_ratios_to_the_policy_before_the_update() -> None:
+    chosen = spec(optim={"grad_clip": 1e9, "epochs": 2})
+    moved, expected = toy_policy(), toy_policy()
+    update_policy(moved, None, SGD(moved.model.parameters(), lr=0.5), GROUPS, credits_of(random_credit), chosen)
+    for _ in range(2):
+        gradient, _ = plain_gradient(clipped_term, random_credit, model=expected.model)
+        with torch.no_grad():
+            for weight, part in zip(expected.model.parameters(), gradient, strict=True):
+                weight -= 0.5 * part
+    assert_close(list(moved.model.parameters()), list(expected.model.parameters()))
+
+
+def clipped_term(new: Tensor, old: Tensor, credit: Credit) -> Tensor:
+    ratio = (new - old).exp()
+    return -torch.minimum(ratio * credit.advantage_T, ratio.clamp(0.8, 1.2) * credit.advantage_T)
+
+
+def test_another_engines_numbers_are_not_what_later_steps_are_measured_by() -> None:
+    chosen = spec(optim={"grad_clip": 1e9, "epochs": 2})
+    weights = []
+    for groups, drawn in ((GROUPS, Drawn.BY_LIVE_WEIGHTS), (noisy_groups(0.1), Drawn.ELSEWHERE)):
+        policy = toy_policy()
+        optimizer, credits = SGD(policy.model.parameters(), lr=0.5), credits_of(random_credit, groups)
+        update_policy(policy, None, optimizer, groups, credits, chosen, drawn=drawn)
+        weights.append(list(policy.model.parameters()))
+    assert_close(*weights)
 
 
 @pytest.mark.parametrize("budget", [64, 500, 100_000])
@@ -298,7 +403,7 @@ def test_weights_that_diverged_are_named_and_kept() -> None:
 
 
 def test_the_invalid_penalty_spares_groups_without_a_success() -> None:
-    for before, after in zip(GROUPS, penalise_invalid(GROUPS, 0.1), strict=True):
+    for before, after in zip(GROUPS, paid(GROUPS, ObjectiveSpec(invalid_penalty=0.1)), strict=True):
         for old, new in zip(before.trajectories, after.trajectories, strict=True):
             invalid = sum(not step.valid for step in old.steps)
             spared = not any(trajectory.success for trajectory in before.trajectories)

@@ -1,10 +1,18 @@
 """Which tasks an update sees, and when a run is evaluated."""
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.optim import SGD
+from transformers import (
+    get_constant_schedule_with_warmup,
+    get_cosine_schedule_with_warmup,
+    get_linear_schedule_with_warmup,
+)
 
 from stepcredit.envs.panel import Panel, Task
-from stepcredit.harness.run.schedule import episodes_of, evaluation_updates, tasks_of_update
+from stepcredit.harness.run.schedule import episodes_of, evaluation_updates, learning_rate, tasks_of_update
 from stepcredit.harness.spec import EvalSpec, RolloutSpec, RunSpec
 
 
@@ -33,3 +41,22 @@ def test_evaluations_bracket_the_run() -> None:
     assert evaluation_updates(spec) == [0, 4, 8, 10]
     assert evaluation_updates(spec.model_copy(update={"updates": 0})) == [0]
     assert episodes_of(spec, eval_tasks=5) == 10 * 2 * 3 + 4 * 5
+
+
+CURVES = {
+    "constant": lambda optimizer, rising, total: get_constant_schedule_with_warmup(optimizer, rising),
+    "linear": get_linear_schedule_with_warmup,
+    "cosine": get_cosine_schedule_with_warmup,
+}
+
+
+@pytest.mark.parametrize("schedule", CURVES)
+@pytest.mark.parametrize("warmup", [0.0, 0.285, 1.0])
+def test_learning_rates_are_those_of_transformers(schedule: str, warmup: float) -> None:
+    spec = RunSpec.model_validate({"updates": 20, "optim": {"lr": 0.5, "schedule": schedule, "warmup": warmup}})
+    optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    oracle = CURVES[schedule](optimizer, int(warmup * 20), 20)
+    for update in range(20):
+        assert learning_rate(spec, update) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        optimizer.step()
+        oracle.step()

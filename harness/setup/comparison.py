@@ -10,6 +10,7 @@ from stepcredit.harness.recipes import RECIPES, recipe_named
 from stepcredit.harness.recipes.places import OURS
 from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, Sourced
 from stepcredit.harness.record.manifest import NAME, read
+from stepcredit.harness.setup.published import published_spec
 from stepcredit.harness.setup.settings import build_spec, leaves
 from stepcredit.harness.spec import RunSpec
 
@@ -87,7 +88,9 @@ def _published(side: Description) -> dict[str, Sourced]:
 
 
 def _of_recipe(recipe: PaperRecipe) -> Description:
-    return Description(recipe.name, recipe.paper, _fields(recipe.spec(), recipe.fields, None), recipe.deviations)
+    return Description(
+        recipe.name, recipe.paper, _fields(published_spec(recipe), recipe.fields, None), recipe.deviations
+    )
 
 
 def _fields(spec: RunSpec, known: Mapping[str, Sourced], otherwise: str | None) -> dict[str, Sourced]:
