@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stepcredit.methods.recorded import Recorded
 
@@ -51,10 +51,28 @@ class Schedule(StrEnum):
     """Half a cosine, down to 0 at the run's end."""
 
 
+class History(StrEnum):
+    """What a windowed prompt shows of past turns."""
+
+    TURNS = "turns"
+    """Messages: each response as it was drawn, reasoning included, and what came of it."""
+    ACTIONS = "actions"
+    """A list of observations and actions in the one message that the prompt is, as verl-agent writes it."""
+
+
+class Overlong(StrEnum):
+    """What becomes of a windowed prompt that leaves no room for a response."""
+
+    END = "end"
+    """Its episode ends with `context_limit`."""
+    CUT = "cut"
+    """It loses its beginning (verl's `truncation=left`)."""
+
+
 class RolloutSpec(Recorded):
     """How trajectories are drawn."""
 
-    LATER = frozenset({"max_observation_tokens", "window", "show_actions"})
+    LATER = frozenset({"max_observation_tokens", "window", "show_actions", "top_p", "history", "overlong"})
 
     tasks: int = Field(16, ge=1)
     """Tasks per update."""
@@ -70,11 +88,29 @@ class RolloutSpec(Recorded):
     """Tokens of an observation after the first; a longer one is cut before its closing tag. None cuts nothing."""
     temperature: float = Field(1.0, ge=0.0)
     """Sampling temperature; 0 is greedy."""
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Tokens are drawn from the likeliest ones whose probabilities add up to this, in evaluations too. Their recorded
+    log-probabilities are those among all tokens, which are trained on."""
     window: int | None = Field(None, ge=0)
     """Each turn gets a prompt of its own: the task, the last so many turns, and what the agent sees now (2 in the
     recipe of arXiv 2505.10978). None is one running transcript."""
     show_actions: bool = False
     """Prompts list the admissible actions, where the benchmark has such a list."""
+    history: History = History.TURNS
+    """What a window shows of past turns."""
+    overlong: Overlong = Overlong.END
+    """What becomes of a windowed prompt that is too long."""
+
+    @model_validator(mode="after")
+    def _require_effect(self) -> Self:
+        for name, value in (("history", self.history), ("overlong", self.overlong)):
+            if self.window is None and not self._unset(name):
+                raise ValueError(f"rollout.{name}={value} needs rollout.window: a running transcript stays as it is")
+        if self.history is History.ACTIONS and self.max_observation_tokens is not None:
+            raise ValueError(
+                "rollout.max_observation_tokens cuts messages, and rollout.history=actions has none to cut"
+            )
+        return self
 
 
 class ObjectiveSpec(Recorded):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -27,6 +28,8 @@ from stepcredit.harness.model.policy import Policy, load_policy
 from stepcredit.harness.seeds import Draws, uniforms
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import Group, Trajectory
+
+_Draw = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class GenerateEngine:
@@ -54,10 +57,17 @@ class GenerateSession:
 
     @torch.inference_mode()
     def generate(
-        self, *, seeds: Sequence[int], new_tracker: Callable[[], TurnTracker], max_tokens: int, temperature: float
+        self,
+        *,
+        seeds: Sequence[int],
+        new_tracker: Callable[[], TurnTracker],
+        max_tokens: int,
+        temperature: float,
+        top_p: float = 1.0,
     ) -> list[Sample]:
         """See `Session.generate`."""
-        watch = _Watch(np.asarray(seeds), [new_tracker() for _ in seeds], temperature)
+        choose = partial(draw, temperature=temperature, top_p=top_p)
+        watch = _Watch(np.asarray(seeds), [new_tracker() for _ in seeds], choose)
         longest = max(map(len, self._texts))
         padded = torch.tensor([[0] * (longest - len(text)) + text for text in self._texts])
         shown = torch.tensor([[0] * (longest - len(text)) + [1] * len(text) for text in self._texts])
@@ -85,8 +95,8 @@ class GenerateSession:
 class _Watch:
     """Replaces generate()'s choice of tokens by the seeded draw and ends each row with its action."""
 
-    def __init__(self, seed_B: NDArray[np.int64], trackers: list[TurnTracker], temperature: float) -> None:
-        self._seed_B, self._trackers, self._temperature = seed_B, trackers, temperature
+    def __init__(self, seed_B: NDArray[np.int64], trackers: list[TurnTracker], choose: _Draw) -> None:
+        self._seed_B, self._trackers, self._draw = seed_B, trackers, choose
         self._logprobs: list[list[float]] = [[] for _ in trackers]
         self._going = [True] * len(trackers)
         self.drawn: list[list[int]] = [[] for _ in trackers]
@@ -96,7 +106,7 @@ class _Watch:
         """Scores that leave one token per row."""
         index_B = np.full_like(self._seed_B, max(map(len, self.drawn)))
         uniform_B = torch.from_numpy(uniforms(self._seed_B, index_B)).to(logits_BV.device)
-        token_B, logprob_B = draw(logits_BV, uniform_B, self._temperature)
+        token_B, logprob_B = self._draw(logits_BV, uniform_B)
         for row, (token, logprob) in enumerate(zip(token_B.tolist(), logprob_B.tolist(), strict=True)):
             if self._going[row]:
                 self.drawn[row].append(token)

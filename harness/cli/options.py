@@ -10,7 +10,7 @@ import typer
 from stepcredit.envs import BENCHMARKS
 from stepcredit.harness.model.presets import PRESETS
 
-MODELS = f"Policy preset: {', '.join(PRESETS)}."
+MODELS = f"Policy preset: {', '.join(PRESETS)}; or a model's folder, or ORG/NAME[@REVISION] of the hub."
 BENCHMARKS_HELP = f"Benchmark: {', '.join(BENCHMARKS)}, or one that an installed package registers."
 _SUITES = "; ".join(f"{', '.join(family.suites)} ({name})" for name, family in BENCHMARKS.items())
 
@@ -42,7 +42,7 @@ Jobs = Annotated[
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="torch threads per run; part of a run's identity.")]
 Device = Annotated[
-    str, typer.Option("--device", help="cpu, cuda, or auto: cuda for presets from the hub where there is a GPU.")
+    str, typer.Option("--device", help="cpu, cuda, or auto: cuda for models from the hub where there is a GPU.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as results/reproduce/<cell>.")]

@@ -70,6 +70,7 @@ class CachedSession:
         new_tracker: Callable[[], TurnTracker],
         max_tokens: int,
         temperature: float,
+        top_p: float = 1.0,
     ) -> list[Sample]:
         """See `Session.generate`."""
         seed_B = np.asarray(seeds, dtype=np.int64)
@@ -81,7 +82,7 @@ class CachedSession:
             logits_BV = self._forward(np.arange(len(seeds)), self._pending)
             for index in range(max_tokens):
                 uniform_B = torch.from_numpy(uniforms(seed_B[active], np.full_like(active, index)))
-                token_B, logprob_B = draw(logits_BV, uniform_B.to(self._device), temperature)
+                token_B, logprob_B = draw(logits_BV, uniform_B.to(self._device), temperature, top_p)
                 logprob_parts.append((active, logprob_B))
                 tokens = token_B.tolist()
                 going = []

@@ -38,7 +38,13 @@ class Session(Protocol):
     """
 
     def generate(
-        self, *, seeds: Sequence[int], new_tracker: Callable[[], TurnTracker], max_tokens: int, temperature: float
+        self,
+        *,
+        seeds: Sequence[int],
+        new_tracker: Callable[[], TurnTracker],
+        max_tokens: int,
+        temperature: float,
+        top_p: float = 1.0,
     ) -> list[Sample]:
         """Draw one response per row, each until its action is closed or `max_tokens` are drawn.
 
@@ -79,8 +85,11 @@ class Engine(Protocol):
         ...
 
 
-def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float = 1.0) -> tuple[Tensor, Tensor]:
     """Tokens [B] by inverse cumulative distribution, or the likeliest ones at temperature 0, and log-probabilities.
+
+    With `top_p` below 1 tokens are drawn from the nucleus alone (arXiv 1904.09751): the likeliest, down to the one with
+    which their probabilities reach it. Log-probabilities are always those among all tokens.
 
     The distribution is summed up in integers, exact in whatever order a device adds: 51 bits for a probability of 1, so
     that the sum over a vocabulary, which rounding may take beyond 1, stays far from the sign bit of 64.
@@ -90,8 +99,18 @@ def draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float) -> tuple[Tens
     if temperature == 0.0:
         token_B = logits_BV.argmax(-1)
     else:
-        cumulative_BV = (probability_BV * 2.0**51).long().cumsum(-1)
+        cumulative_BV = (_nucleus(probability_BV, top_p) * 2.0**51).long().cumsum(-1)
         threshold_B = (uniform_B * cumulative_BV[:, -1]).long()
         token_B = torch.searchsorted(cumulative_BV, threshold_B[:, None], right=True)[:, 0]
         token_B = token_B.clamp(0, logits_BV.shape[1] - 1)  # out of range only where logits are not finite
     return token_B, probability_BV.gather(1, token_B[:, None])[:, 0].log()
+
+
+def _nucleus(probability_BV: Tensor, top_p: float) -> Tensor:
+    """The probabilities with zeros outside the nucleus; of equal ones, the token with the lower id is in it first."""
+    if top_p == 1.0:
+        return probability_BV
+    falling_BV, token_BV = probability_BV.sort(dim=-1, descending=True, stable=True)
+    above_BV = (falling_BV * 2.0**51).long().cumsum(-1) - (falling_BV * 2.0**51).long()
+    outside_BV = above_BV >= int(top_p * 2.0**51)
+    return probability_BV.masked_fill(torch.zeros_like(outside_BV).scatter(1, token_BV, outside_BV), 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, Self
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from stepcredit.envs.contract import Observation
 from stepcredit.harness.model.transcript import Transcript
-from stepcredit.harness.spec import RolloutSpec
+from stepcredit.harness.spec import History, Overlong, RolloutSpec
+from stepcredit.harness.words import counted
 
 Tokens = Sequence[int] | NDArray[np.int64]
 
@@ -27,8 +28,8 @@ class Prompt(Protocol):
         """The first prompt, with a hindsight block if there is one; False where a turn may not fit after it."""
         ...
 
-    def extend(self, response: Tokens, observation: Observation) -> list[int] | None:
-        """Remember a turn and what came of it.
+    def extend(self, response: Tokens, action: str, observation: Observation) -> list[int] | None:
+        """Remember a turn, the action that was read from it, and what came of it.
 
         Returns the tokens that follow the response in a running transcript; None where another turn may not fit.
         """
@@ -42,7 +43,9 @@ class Prompt(Protocol):
 def new_prompt(transcript: Transcript, spec: RolloutSpec) -> Prompt:
     """As `spec.window` says."""
     writer = _Writer(transcript, spec)
-    return RunningTranscript(writer) if spec.window is None else TurnWindow(writer, spec.window)
+    if spec.window is None:
+        return RunningTranscript(writer)
+    return (TurnWindow if spec.history is History.TURNS else ActionWindow)(writer, spec.window)
 
 
 class _Writer:
@@ -55,7 +58,12 @@ class _Writer:
 
     def fits(self, tokens: int) -> bool:
         """Whether a whole response fits after so many tokens."""
-        return tokens + self.spec.max_response_tokens <= self.spec.max_context_tokens
+        return tokens <= self.room
+
+    @property
+    def room(self) -> int:
+        """Tokens of a prompt after which a whole response fits."""
+        return self.spec.max_context_tokens - self.spec.max_response_tokens
 
     def first(self, text: str, hint: str | None) -> list[int]:
         """An opening prompt, with a hindsight block before its generation suffix if there is one."""
@@ -94,7 +102,7 @@ class RunningTranscript:
     def begin(self, observation: Observation, hint: str | None = None) -> bool:
         return self._add(self._writer.first(self._writer.shown(observation), hint))
 
-    def extend(self, response: Tokens, observation: Observation) -> list[int] | None:
+    def extend(self, response: Tokens, action: str, observation: Observation) -> list[int] | None:
         following = self._writer.following(response, self._writer.shown(observation), observation.closing)
         return following if self._add([*response, *following]) else None
 
@@ -124,6 +132,7 @@ class TurnWindow:
         self._writer, self._turns = writer, turns
         self._observations: tuple[Observation, ...] = ()
         self._responses: tuple[Tokens, ...] = ()
+        self._actions: tuple[str, ...] = ()
         self._hint: str | None = None
         self._tokens = np.empty(0, dtype=np.int64)
 
@@ -135,19 +144,29 @@ class TurnWindow:
         self._observations, self._hint = (observation,), hint
         return self._write() is not None
 
-    def extend(self, response: Tokens, observation: Observation) -> list[int] | None:
+    def extend(self, response: Tokens, action: str, observation: Observation) -> list[int] | None:
         self._observations, self._responses = (*self._observations, observation), (*self._responses, response)
+        self._actions = (*self._actions, action)
         return self._write()
 
     def copy(self) -> Self:
         twin = type(self)(self._writer, self._turns)
-        twin._observations, twin._responses = self._observations, self._responses
+        twin._observations, twin._responses, twin._actions = self._observations, self._responses, self._actions
         twin._hint, twin._tokens = self._hint, self._tokens
         return twin
 
     def _write(self) -> list[int] | None:
         now = len(self._responses)
-        oldest = max(0, now - self._turns)
+        tokens, following = self._written(max(0, now - self._turns), now)
+        if not self._writer.fits(len(tokens)):
+            if self._writer.spec.overlong is Overlong.END:
+                return None
+            tokens = tokens[-self._writer.room :]
+        self._tokens = np.array(tokens, dtype=np.int64)
+        return following
+
+    def _written(self, oldest: int, now: int) -> tuple[list[int], list[int]]:
+        """The prompt, and what follows the last response in it."""
         task, recent = self._observations[0].text, self._text(oldest)
         tokens = self._writer.first(recent if oldest == 0 else f"{task}\n{recent}", self._hint)
         following: list[int] = []
@@ -155,11 +174,28 @@ class TurnWindow:
             response, closing = self._responses[turn], self._observations[turn + 1].closing
             following = self._writer.following(response, self._text(turn + 1), closing)
             tokens += [*response, *following]
-        if not self._writer.fits(len(tokens)):
-            return None
-        self._tokens = np.array(tokens, dtype=np.int64)
-        return following
+        return tokens, following
 
     def _text(self, turn: int) -> str:
         observation = self._observations[turn]
         return self._writer.shown(observation) if turn == len(self._responses) else observation.text
+
+
+class ActionWindow(TurnWindow):
+    """A prompt of its own for each turn, in one message: the task, the last observations and actions, what is seen now.
+
+    What verl-agent's prompts show (`agent_system/environments/prompts`), in our words; the reasoning of past turns is
+    left out.
+    """
+
+    def _written(self, oldest: int, now: int) -> tuple[list[int], list[int]]:
+        lines = [self._text(0)] if now == 0 else [self._observations[0].text, *self._past(oldest, now)]
+        return self._writer.first("\n".join(lines), self._hint), []
+
+    def _past(self, oldest: int, now: int) -> Iterator[str]:
+        yield f"You have taken {counted(now, 'step')}. The last of them, and what you see now:"
+        for turn in range(oldest, now):
+            if turn:  # the first observation is the task
+                yield f"Observation {turn + 1}: {self._text(turn)}"
+            yield f"Action {turn + 1}: {self._actions[turn]}"
+        yield f"Observation {now + 1}: {self._text(now)}"

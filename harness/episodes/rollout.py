@@ -51,6 +51,7 @@ def play(player: Player, episodes: Sequence[Episode], spec: RolloutSpec) -> None
             new_tracker=new_tracker,
             max_tokens=spec.max_response_tokens,
             temperature=spec.temperature,
+            top_p=spec.top_p,
         )
         player.benchmark.prefetch([sample.tracker.action_text for sample in samples])
         grown = [episode.act(sample) for episode, sample in zip(live, samples, strict=True)]

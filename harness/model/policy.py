@@ -131,12 +131,13 @@ def fresh_policy(
 
 def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
     hub_logging.set_verbosity_error()
+    location, revision = _place_of(preset)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(preset.location, use_fast=True)
-        model = AutoModelForCausalLM.from_pretrained(preset.location, dtype=torch.bfloat16)
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, use_fast=True)
+        model = AutoModelForCausalLM.from_pretrained(location, revision=revision, dtype=torch.bfloat16)
     except HUB_FAULTS as error:
         raise UserError(
-            f"model {preset.name!r} needs {preset.location} from the Hugging Face hub or its cache, and neither "
+            f"model {preset.name!r} needs {location} from the Hugging Face hub or its cache, and neither "
             f"answered ({' '.join(str(error).split())}); download it first or use --model tiny"
         ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -146,13 +147,23 @@ def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
     transcript = ChatTranscript(tokenizer, turn_format.instructions)
     _end_at(model, transcript.end_of_turn)
     _score_known_tokens(preset.name, model, len(tokenizer))
-    provenance = f"{preset.location}@{_commit_of(preset.location)}"
+    provenance = f"{location}@{_commit_of(location, revision)}"
     return Policy(preset.name, model, tokenizer, transcript, turn_format, provenance)
 
 
-def _commit_of(location: str) -> str:
-    """The commit of the files in the hub's cache, which lie in a folder of its name."""
-    found = try_to_load_from_cache(location, "config.json")
+def _place_of(preset: Preset) -> tuple[str, str | None]:
+    """Where its files are, and their revision if one was asked for."""
+    if Path(preset.location).is_dir():
+        return preset.location, None
+    location, _, revision = preset.location.partition("@")
+    return location, revision or None
+
+
+def _commit_of(location: str, revision: str | None) -> str:
+    """The commit of the files in the hub's cache, which lie in a folder of its name; a folder of one's own has none."""
+    if Path(location).is_dir():
+        return "folder"
+    found = try_to_load_from_cache(location, "config.json", revision=revision)
     return Path(found).parent.name if isinstance(found, str) else "unknown"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from stepcredit.envs import BENCHMARKS, family_of
@@ -21,6 +22,7 @@ class Source(StrEnum):
 
     EMBEDDED = "embedded"
     HUB = "hub"
+    """The Hugging Face hub, its cache, or a folder in the same layout."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Recipe:
         suite: the benchmark's variant, where none is asked for.
         settings: fields of RunSpec that differ from its defaults; a mapping stands for a section.
         method_options: the same by method, for options whose published setting depends on the benchmark.
-        folder: an embedded policy's folder below harness/policies.
+        folder: an embedded policy's folder, below harness/policies unless absolute.
     """
 
     suite: str
@@ -52,7 +54,7 @@ class Preset:
     Attributes:
         name: what `--model` takes.
         source: where the weights come from.
-        location: hub id; empty for embedded policies.
+        location: a hub id, perhaps with `@` and a revision, or a folder; empty for embedded policies.
         recipes: how it is trained, by benchmark.
     """
 
@@ -126,14 +128,32 @@ def _for_others(family: Family) -> Recipe:
 
 
 def preset_named(name: str) -> Preset:
-    """Look up a preset, in any case.
+    """Look up a preset, in any case; or what stands for one: a model's folder, or `ORG/NAME` or `ORG/NAME@REVISION` of
+    the hub.
 
     Raises:
-        UserError: no preset has that name; the message suggests the nearest.
+        UserError: no preset has that name (the message suggests the nearest), and there is no such folder.
     """
     known = spelled(name, PRESETS)
     if known is not None:
         return PRESETS[known]
+    if Path(name).is_dir():
+        return _in_folder(name)
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise UserError(f"there is no folder {name}; --model takes a preset, a model's folder or ORG/NAME of the hub")
+    if "/" in name:
+        return Preset(name, Source.HUB, name, _PAPER_RECIPES)
     near = difflib.get_close_matches(name, PRESETS, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"unknown model {name!r}: {hint}known models are {', '.join(PRESETS)}")
+    raise UserError(
+        f"unknown model {name!r}: {hint}known models are {', '.join(PRESETS)}, folders, and ORG/NAME of the hub"
+    )
+
+
+def _in_folder(name: str) -> Preset:
+    """A policy that `stepcredit warmstart` wrote, or a model in the hub's layout."""
+    if not (Path(name) / "manifest.json").is_file():
+        return Preset(name, Source.HUB, name, _PAPER_RECIPES)
+    folder = str(Path(name).resolve())
+    recipes = {benchmark: replace(recipe, folder=folder) for benchmark, recipe in _TINY_RECIPES.items()}
+    return Preset(name, Source.EMBEDDED, "", recipes)

@@ -6,8 +6,10 @@ from stepcredit.harness.recipes.places import GIGPO_ALFWORLD, GIGPO_PAPER, GIGPO
 from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, read_from
 from stepcredit.harness.recipes.verl_agent import (
     ALFWORLD_DEVIATIONS,
+    CUT,
     E5,
     ENTROPY_BONUS,
+    HISTORY,
     REWARD,
     SEARCH_DEVIATIONS,
     TRAINER,
@@ -21,6 +23,7 @@ ALFWORLD = PaperRecipe(
     paper="GiGPO, arXiv 2505.10978",
     fields={
         **TRAINER,
+        **HISTORY,
         **ENTROPY_BONUS,
         **REWARD,
         **_METHOD,
@@ -60,6 +63,8 @@ SEARCHQA = PaperRecipe(
     paper="GiGPO, arXiv 2505.10978",
     fields={
         **TRAINER,
+        **HISTORY,
+        **CUT,
         **_METHOD,
         **read_from(
             GIGPO_PAPER,

@@ -14,8 +14,10 @@ from stepcredit.harness.recipes.places import (
 from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, read_from
 from stepcredit.harness.recipes.verl_agent import (
     ALFWORLD_DEVIATIONS,
+    CUT,
     E5,
     ENTROPY_BONUS,
+    HISTORY,
     REWARD,
     SEARCH_DEVIATIONS,
     TRAINER,
@@ -34,6 +36,7 @@ ALFWORLD = PaperRecipe(
     paper="SDAR, arXiv 2605.15155",
     fields={
         **TRAINER,
+        **HISTORY,
         **ENTROPY_BONUS,
         **REWARD,
         **read_from(
@@ -74,6 +77,8 @@ SEARCHQA = PaperRecipe(
     paper="SDAR, arXiv 2605.15155",
     fields={
         **TRAINER,
+        **HISTORY,
+        **CUT,
         **ENTROPY_BONUS,
         **read_from(
             SDAR_SEARCH,

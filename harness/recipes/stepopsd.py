@@ -94,6 +94,7 @@ SEARCHQA = PaperRecipe(
             STEPOPSD_CODE,
             {
                 "rollout.window": None,
+                "rollout.top_p": 0.95,
                 "objective.aggregation": "token_mean",
                 "objective.clip_low": 0.2,
                 "objective.clip_high": 0.2,
@@ -125,7 +126,6 @@ SEARCHQA = PaperRecipe(
             _BOTH,
         ),
         "corpus": Deviation("wiki-18, 21 million passages", "the suite's", SEARCH_R1),
-        "nucleus": Deviation("tokens are drawn from the most likely 0.95", "from all", STEPOPSD_CODE),
         "other models": _MODELS,
     },
 )

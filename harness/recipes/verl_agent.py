@@ -39,6 +39,8 @@ E5: Mapping[str, Sourced] = read_from(
     {"env_options.retriever.engine": "dense", "env_options.retriever.encoder": "intfloat/e5-base-v2"},
 )
 ENTROPY_BONUS: Mapping[str, Sourced] = read_from(VERL_AGENT, {"objective.entropy": 0.001})
+HISTORY: Mapping[str, Sourced] = read_from(VERL_AGENT_PROMPT, {"rollout.history": "actions"})
+CUT: Mapping[str, Sourced] = read_from(f"{GIGPO_SEARCH}: truncation left", {"rollout.overlong": "cut"})
 REWARD: Mapping[str, Sourced] = read_from(VERL_AGENT_CODE, {"objective.reward_scale": 10.0})
 
 
@@ -62,7 +64,6 @@ DEVIATIONS: Mapping[str, Deviation] = {
 
 ALFWORLD_DEVIATIONS: Mapping[str, Deviation] = {
     **DEVIATIONS,
-    "window": Deviation("recent observations and actions, without reasoning", "recent turns, whole", VERL_AGENT_PROMPT),
     "evaluation": Deviation(
         "128 games, drawn by each worker for itself",
         "each game of the split once",
@@ -77,15 +78,5 @@ ALFWORLD_DEVIATIONS: Mapping[str, Deviation] = {
 
 SEARCH_DEVIATIONS: Mapping[str, Deviation] = {
     **DEVIATIONS,
-    "window": Deviation(
-        "past queries and results, without reasoning",
-        "past turns, whole",
-        VERL_AGENT_PROMPT,
-    ),
-    "overlong prompts": Deviation(
-        "lose their beginning (limit 4096, response apart)",
-        "end their episode; max_context_tokens counts prompt and response",
-        GIGPO_SEARCH,
-    ),
     "corpus": Deviation("wiki-18, 21 million passages", "the suite's", SEARCH_R1),
 }

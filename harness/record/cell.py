@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class Cell:
     def original(self) -> str:
         """The name without the replicate's suffix."""
         spec = self.spec
-        return f"{spec.benchmark}-{spec.suite}-{spec.model}-{spec.method}-s{spec.seed}"
+        model = re.sub(r"[^\w.@-]+", "-", spec.model).strip("-.")  # it may be a path, or an id with a slash
+        return f"{spec.benchmark}-{spec.suite}-{model}-{spec.method}-s{spec.seed}"
 
     @property
     def name(self) -> str:

@@ -205,6 +205,8 @@ def _validated(content: Mapping[str, Any]) -> RunSpec:
         return RunSpec.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "value_error":  # a sentence of our own
+            raise UserError(str(first["ctx"]["error"])) from error
         path = ".".join(str(part) for part in first["loc"])
         raise UserError(f"setting {path}: {first['msg'].lower()}, but the value is {first['input']!r}") from error
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from stepcredit.envs import load_benchmark
 from stepcredit.envs.contract import Benchmark
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.model.policy import Policy, load_directory, load_policy
-from stepcredit.harness.model.presets import PRESETS
+from stepcredit.harness.model.policy import Policy, load_policy
 from stepcredit.harness.record import checkpoint, manifest
 from stepcredit.harness.record.manifest import Manifest
 
@@ -18,7 +17,7 @@ def load_teacher(name: str, student: Policy, benchmark: Benchmark, device: str) 
     """The policy that a method's option `checkpoint` names, frozen.
 
     Args:
-        name: a preset; or a run's folder, of which the last checkpoint counts; or a folder with a policy.
+        name: what `--model` takes; or a run's folder, of which the last checkpoint counts.
         student: the policy that it teaches.
         benchmark: the run's.
         device: where it is put.
@@ -35,18 +34,17 @@ def load_teacher(name: str, student: Policy, benchmark: Benchmark, device: str) 
 
 
 def _found(name: str, benchmark: Benchmark) -> Policy:
-    if name in PRESETS:
-        return load_policy(name, benchmark)
     folder = Path(name)
-    if (folder / "model.safetensors").is_file():
-        return load_directory(name, folder, benchmark.turn_format)
-    run = manifest.read(folder)
-    if run is None:
+    run = None if (folder / "config.json").is_file() else manifest.read(folder)
+    if run is not None:
+        return _trained(run, folder)
+    try:
+        return load_policy(name, benchmark)
+    except UserError as error:
         raise UserError(
-            f"the teacher {name!r} is neither a preset ({', '.join(PRESETS)}) nor the folder of a run or a policy; "
-            "set method_options.checkpoint to one of these"
-        )
-    return _trained(run, folder)
+            f"the teacher {name!r} is no run's folder, and as a model: {error}; set method_options.checkpoint to a "
+            "run's folder or to what --model takes"
+        ) from error
 
 
 def _trained(run: Manifest, folder: Path) -> Policy:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, TopPLogitsWarper
 
 from stepcredit.envs.contract import Benchmark
 from stepcredit.harness.bench.rollout import GenerateEngine
@@ -154,6 +154,20 @@ def test_draw_inverts_the_cumulative_distribution(uniform: float, token: int) ->
     drawn, logprob = draw(logits_BV, torch.tensor([uniform], dtype=torch.float64), 1.0)
     assert drawn.item() == token
     assert logprob.item() == pytest.approx(logits_BV[0, token].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_draws_stay_in_the_nucleus_that_transformers_keeps(top_p: float, temperature: float) -> None:
+    logits_V = torch.randn(40, generator=torch.Generator().manual_seed(3)) * 2
+    kept_V = TopPLogitsWarper(top_p)(None, logits_V[None] / temperature)[0].isfinite()
+    uniform_B = torch.arange(20_000, dtype=torch.float64) / 20_000
+    drawn_B, logprob_B = draw(logits_V.expand(20_000, -1), uniform_B, temperature, top_p)
+    probability_V = (logits_V / temperature).softmax(-1)
+    share_V = torch.bincount(drawn_B, minlength=40) / 20_000
+    expected_V = torch.where(kept_V, probability_V, 0.0) / probability_V[kept_V].sum()
+    torch.testing.assert_close(share_V, expected_V, atol=2e-4, rtol=0)
+    torch.testing.assert_close(logprob_B, probability_V.log()[drawn_B], atol=1e-6, rtol=0)
 
 
 def test_draw_sharpens_with_temperature() -> None:

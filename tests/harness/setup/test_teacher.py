@@ -95,7 +95,7 @@ def test_each_further_policy_is_one_more_copy_of_the_weights(
 
 
 def test_nobody_by_that_name(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is neither a preset .* nor the folder of a run or a policy"):
+    with pytest.raises(UserError, match=r"is no run's folder, and as a model: there is no folder"):
         load_teacher(str(tmp_path / "nobody"), STUDENT, ALFWORLD, "cpu")
 
 
