@@ -103,9 +103,12 @@ class RolloutSpec(Recorded):
 
     @model_validator(mode="after")
     def _require_effect(self) -> Self:
-        for name, value in (("history", self.history), ("overlong", self.overlong)):
+        for name, value, usual in (("history", self.history, "turns"), ("overlong", self.overlong, "end")):
             if self.window is None and not self._unset(name):
-                raise ValueError(f"rollout.{name}={value} needs rollout.window: a running transcript stays as it is")
+                raise ValueError(
+                    f"rollout.{name}={value} needs rollout.window: a running transcript stays as it is; set a window, "
+                    f"or rollout.{name}={usual}"
+                )
         if self.history is History.ACTIONS and self.max_observation_tokens is not None:
             raise ValueError(
                 "rollout.max_observation_tokens cuts messages, and rollout.history=actions has none to cut"

@@ -14,7 +14,7 @@ import typer
 
 import stepcredit
 from stepcredit.envs import places
-from stepcredit.harness.cli import capability, extend, fetch, inspect, recipe, serve, study, terminal, work
+from stepcredit.harness.cli import capability, extend, fetch, inspect, recipe, serve, study, terminal, transcript, work
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -64,6 +64,7 @@ app.command()(extend.methods)
 app.command()(extend.new_method)
 app.add_typer(recipe.recipe)
 app.command()(inspect.panel)
+app.command()(transcript.transcript)
 app.command()(inspect.doctor)
 
 

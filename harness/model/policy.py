@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,8 +59,7 @@ def load_policy(name: str, benchmark: Benchmark, device: str = "cpu") -> Policy:
     """
     preset = preset_named(name)
     if preset.source is Source.EMBEDDED:
-        folder = Path(__file__).parents[1] / "policies" / preset.recipe(benchmark.name).folder
-        policy = load_directory(preset.name, folder, benchmark.turn_format)
+        policy = load_directory(preset.name, _embedded_folder(preset, benchmark), benchmark.turn_format)
     else:
         policy = _load_from_hub(preset, benchmark.turn_format)
     policy.model.to(torch.device(device)).eval()  # type: ignore[arg-type]
@@ -129,26 +130,55 @@ def fresh_policy(
     return Policy(name, model, tokenizer, PhraseTranscript(tokenizer), turn_format, f"random:{seed}")
 
 
+def load_transcript(name: str, benchmark: Benchmark) -> tuple[PreTrainedTokenizerFast, Transcript]:
+    """A policy's tokenizer and format, without its weights.
+
+    Raises:
+        UserError: as of `load_policy`.
+    """
+    preset = preset_named(name)
+    if preset.source is Source.HUB:
+        return _hub_format(preset, benchmark.turn_format)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(_embedded_folder(preset, benchmark), local_files_only=True)
+    return tokenizer, PhraseTranscript(tokenizer)
+
+
+def _embedded_folder(preset: Preset, benchmark: Benchmark) -> Path:
+    return Path(__file__).parents[1] / "policies" / preset.recipe(benchmark.name).folder
+
+
 def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
-    hub_logging.set_verbosity_error()
+    tokenizer, transcript = _hub_format(preset, turn_format)
     location, revision = _place_of(preset)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, use_fast=True)
+    with _explained(preset):
         model = AutoModelForCausalLM.from_pretrained(location, revision=revision, dtype=torch.bfloat16)
-    except HUB_FAULTS as error:
-        raise UserError(
-            f"model {preset.name!r} needs {location} from the Hugging Face hub or its cache, and neither "
-            f"answered ({' '.join(str(error).split())}); download it first or use --model tiny"
-        ) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise UserError(f"model {preset.name!r} has no fast tokenizer, whose byte alphabet exact spans need")
-    if not is_byte_level(tokenizer):
-        raise UserError(f"model {preset.name!r} has a tokenizer without the byte alphabet that exact spans need")
-    transcript = ChatTranscript(tokenizer, turn_format.instructions)
     _end_at(model, transcript.end_of_turn)
     _score_known_tokens(preset.name, model, len(tokenizer))
     provenance = f"{location}@{_commit_of(location, revision)}"
     return Policy(preset.name, model, tokenizer, transcript, turn_format, provenance)
+
+
+def _hub_format(preset: Preset, turn_format: TurnFormat) -> tuple[PreTrainedTokenizerFast, ChatTranscript]:
+    location, revision = _place_of(preset)
+    with _explained(preset):
+        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, use_fast=True)
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UserError(f"model {preset.name!r} has no fast tokenizer, whose byte alphabet exact spans need")
+    if not is_byte_level(tokenizer):
+        raise UserError(f"model {preset.name!r} has a tokenizer without the byte alphabet that exact spans need")
+    return tokenizer, ChatTranscript(tokenizer, turn_format.instructions)
+
+
+@contextmanager
+def _explained(preset: Preset) -> Iterator[None]:
+    hub_logging.set_verbosity_error()
+    try:
+        yield
+    except HUB_FAULTS as error:
+        raise UserError(
+            f"model {preset.name!r} needs {preset.location} from the Hugging Face hub or its cache, and neither "
+            f"answered ({' '.join(str(error).split())}); download it first or use --model tiny"
+        ) from error
 
 
 def _place_of(preset: Preset) -> tuple[str, str | None]:
@@ -172,7 +202,7 @@ def _score_known_tokens(name: str, model: PreTrainedModel, tokens: int) -> None:
     head = model.get_output_embeddings()
     rows = head.weight.shape[0]
     if rows < tokens:
-        raise UserError(f"model {name!r} scores {rows} token ids and its tokenizer has {tokens}: they do not belong")
+        raise UserError(f"model {name!r} scores {rows} ids and its tokenizer has {tokens}: they belong to two models")
     if rows > tokens:
         head.register_forward_hook(partial(_first_logits, tokens))
 
