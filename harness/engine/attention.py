@@ -143,7 +143,7 @@ def cached_tiles(
 
 def packed_logits(model: PreTrainedModel, batch: PackedBatch, token_ids_T: Tensor, readers: Readers) -> Tensor:
     """Logits [K, V] after the packed tokens that are read; the language head sees no other position."""
-    with _packed_attention(model), _last_mlp_of(model, readers, len(token_ids_T)):
+    with packed_attention(model), _last_mlp_of(model, readers, len(token_ids_T)):
         output = model(
             input_ids=token_ids_T[None],
             position_ids=batch.positions_T[None],
@@ -154,6 +154,20 @@ def packed_logits(model: PreTrainedModel, batch: PackedBatch, token_ids_T: Tenso
         )
     logits: Tensor = output.logits[0]
     return logits
+
+
+def packed_hidden(model: PreTrainedModel, batch: PackedBatch, token_ids_T: Tensor, readers: Readers) -> Tensor:
+    """[K, D] what the language head reads after the packed tokens that are read."""
+    with packed_attention(model):
+        output = model.get_decoder()(
+            input_ids=token_ids_T[None],
+            position_ids=batch.positions_T[None],
+            use_cache=False,
+            packed=batch,
+            readers=readers,
+        )
+    hidden_TD: Tensor = output.last_hidden_state[0]
+    return hidden_TD.index_select(0, readers.keep_K)
 
 
 @contextmanager
@@ -180,7 +194,8 @@ def _last_mlp_of(model: PreTrainedModel, readers: Readers, tokens: int) -> Itera
 
 
 @contextmanager
-def _packed_attention(model: PreTrainedModel) -> Iterator[None]:
+def packed_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Meanwhile the model's layers attend as a `PackedBatch` says, which they must be given."""
     usual = model.config._attn_implementation
     model.config._attn_implementation = _NAME
     try:

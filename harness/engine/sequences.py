@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stepcredit.harness.engine.attention import Readers, fresh_batch, packed_logits
+from stepcredit.harness.engine.attention import PackedBatch, Readers, fresh_batch, packed_hidden, packed_logits
 from stepcredit.harness.engine.cache import RowCache
 from stepcredit.harness.engine.stretches import TokenSequence
 
@@ -21,13 +21,27 @@ def response_logits(
 
     A cache with a row for each sequence is filled with their keys and values; where K is 0, nothing else is computed.
     """
+    batch, ids, target_K, readers = _packed(model, sequences, cache)
+    return packed_logits(model, batch, ids, readers), ids[target_K]
+
+
+def response_hidden(model: PreTrainedModel, sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
+    """What the head reads [K, D] to predict all response tokens of the sequences, in order, and those tokens [K]."""
+    batch, ids, target_K, readers = _packed(model, sequences, None)
+    return packed_hidden(model, batch, ids, readers), ids[target_K]
+
+
+def _packed(
+    model: PreTrainedModel, sequences: Sequence[TokenSequence], cache: RowCache | None
+) -> tuple[PackedBatch, Tensor, Tensor, Readers]:
+    """The batch, its tokens, the places of the response tokens, and the places before them."""
     lengths = [len(sequence.ids) for sequence in sequences]
     starts = np.cumsum(lengths) - lengths
     place = np.concatenate([start + sequence.response_T for start, sequence in zip(starts, sequences, strict=True)])
     ids = torch.from_numpy(np.concatenate([sequence.ids for sequence in sequences])).to(model.device)
     target_K = torch.from_numpy(place).to(model.device)
     readers = Readers(target_K - 1, tiles=None if len(place) else ())
-    return packed_logits(model, fresh_batch(lengths, model.device, cache), ids, readers), ids[target_K]
+    return fresh_batch(lengths, model.device, cache), ids, target_K, readers
 
 
 def token_logprobs(logits_KV: Tensor, token_K: Tensor, temperature: float) -> Tensor:

@@ -106,7 +106,7 @@ SEARCHQA = PaperRecipe(
                 "evaluation.temperature": 0.0,
             },
         ),
-        **read_from(OURS, {"optim.token_budget": 16384}),
+        **read_from(OURS, {"optim.token_budget": 16384, "optim.recompute": True}),
     },
     deviations={
         "batch": Deviation("128 questions in the paper, 64 in the script", "128", _BOTH),

@@ -31,7 +31,7 @@ TRAINER: Mapping[str, Sourced] = {
             "rollout.temperature": 1.0,
         },
     ),
-    **read_from(OURS, {"optim.token_budget": 16384}),
+    **read_from(OURS, {"optim.token_budget": 16384, "optim.recompute": True}),
 }
 
 E5: Mapping[str, Sourced] = read_from(

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
+from stepcredit.harness.engine.recompute import require_recomputable
 from stepcredit.harness.engine.rescore import Drawn, ModelRescorer
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.errors import UserError
@@ -64,6 +65,8 @@ class Learner:
                 f"objective.importance is {spec.objective.importance}, but the engine of model {spec.model!r} draws "
                 "with the trainer's own probabilities: nothing is to be corrected; leave it out"
             )
+        if spec.optim.recompute:
+            require_recomputable(policy.model)
         stale = None if refresh is None else _frozen_copy(policy.model)
         teacher = None if parts.teacher is None else parts.teacher.model
         return cls(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from stepcredit.harness.engine.recompute import response_scores
 from stepcredit.harness.engine.sequences import response_logits, token_logprobs
 from stepcredit.harness.engine.stretches import TokenSequence
 from stepcredit.harness.run.importance import importance_weights
@@ -62,9 +63,8 @@ def loss_terms(
     """The loss of some items, a sum over their tokens, and what is reported beside it."""
     temperature, weights = spec.rollout.temperature, spec.objective
     sequences = [item.sequence for item in items]
-    logits_KV, token_K = response_logits(model, sequences)
-    logprob_KV = (logits_KV.float() / (temperature or 1.0)).log_softmax(-1)
-    new_K = logprob_KV.gather(1, token_K[:, None])[:, 0]
+    scored = _recomputed if spec.optim.recompute else _kept
+    new_K, entropy_K, entropy = scored(model, sequences, temperature)
     recorded_K, advantage_K, distill_K = (
         torch.cat(parts).to(new_K.device)
         for parts in zip(*((item.recorded_T, item.advantage_T, item.distill_T) for item in items), strict=True)
@@ -82,11 +82,28 @@ def loss_terms(
         assert reference is not None, "a positive objective.kl needs the reference policy"
         loss = loss + weights.kl * (share_K * k3(new_K, logprobs(reference, sequences, temperature))).sum()
     if weights.entropy > 0:
-        loss = loss + weights.entropy * (share_K * (logprob_KV.exp() * logprob_KV).sum(-1)).sum()
+        loss = loss - weights.entropy * (share_K * entropy_K()).sum()
     with torch.no_grad():
-        entropy = -(logprob_KV.exp() * logprob_KV).sum()
         gap_K = (before_K - recorded_K).abs()
     return Terms(loss, policy, distill, entropy, clipped_K.sum().to(loss.dtype), gap_K.sum(), gap_K.max())
+
+
+_Scored = tuple[Tensor, Callable[[], Tensor], Tensor]
+"""Log-probabilities [K] of the response tokens; their entropies [K], for who asks; the entropies' sum, no gradient."""
+
+
+def _kept(model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float) -> _Scored:
+    logits_KV, token_K = response_logits(model, sequences)
+    logprob_KV = (logits_KV.float() / (temperature or 1.0)).log_softmax(-1)
+    with torch.no_grad():
+        entropy = -(logprob_KV.exp() * logprob_KV).sum()
+    new_K = logprob_KV.gather(1, token_K[:, None])[:, 0]
+    return new_K, lambda: -(logprob_KV.exp() * logprob_KV).sum(-1), entropy
+
+
+def _recomputed(model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float) -> _Scored:
+    new_K, entropy_K = response_scores(model, sequences, temperature)
+    return new_K, lambda: entropy_K, entropy_K.detach().sum()
 
 
 def _before(items: Sequence[Item], new_K: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from stepcredit.harness.engine.recompute import recomputing
 from stepcredit.harness.engine.rescore import Drawn
 from stepcredit.harness.engine.sequences import micro_batches
 from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
@@ -62,8 +64,9 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         sums = _Sums()
         for batch in micro_batches([len(item.sequence.ids) for item in items], self.spec.optim.token_budget):
-            terms = loss_terms(self.model, self.reference, [items[index] for index in batch], self.spec)
-            (terms.loss / total).backward()
+            with recomputing(self.model) if self.spec.optim.recompute else nullcontext():
+                terms = loss_terms(self.model, self.reference, [items[index] for index in batch], self.spec)
+                (terms.loss / total).backward()
             sums = sums.plus(terms)
         if self.drawn is Drawn.ELSEWHERE:
             _require_near(sums.gap / sum(item.tokens for item in items), self.spec.objective.max_engine_gap)

@@ -348,6 +348,37 @@ def test_micro_batches_do_not_change_the_gradient(budget: int) -> None:
     assert stats.entropy == pytest.approx(same.entropy, abs=1e-5)
 
 
+@pytest.mark.parametrize("groups", [GROUPS, toy_groups(toy_policy(), spec=SPEC.model_copy(update={"window": 1}))])
+def test_computing_again_changes_no_gradient(groups: list[Group]) -> None:
+    weights = {"entropy": 0.1, "kl": 0.1}
+    kept, stats = gradient_of(random_credit, spec(objective=weights), toy_policy(seed=1), groups)
+    again = spec(objective=weights, optim={"grad_clip": 1e9, "token_budget": 200, "recompute": True})
+    gradient, same = gradient_of(random_credit, again, toy_policy(seed=1), groups)
+    assert_close(gradient, kept)
+    for name in ("loss", "entropy", "grad_norm", "kl"):
+        assert getattr(same, name) == pytest.approx(getattr(stats, name), abs=1e-5)
+
+
+def bytes_kept(recompute: bool) -> int:
+    """What the passes of an update keep for their gradients."""
+    policy, kept = toy_policy(), 0
+    weights = {weight.data_ptr() for weight in policy.model.parameters()}
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.nbytes if tensor.data_ptr() not in weights else 0
+        return tensor
+
+    chosen = spec(optim={"grad_clip": 1e9, "token_budget": 100_000, "recompute": recompute})
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        update_policy(policy, None, SGD(policy.model.parameters(), lr=1.0), GROUPS, credits_of(random_credit), chosen)
+    return kept
+
+
+def test_computing_again_keeps_little() -> None:
+    assert bytes_kept(recompute=True) < 0.2 * bytes_kept(recompute=False)
+
+
 def test_trajectories_without_credit_are_skipped_but_count_in_the_mean() -> None:
     def give(trajectory: Trajectory) -> Credit:
         return random_credit(trajectory) if trajectory.task_id == "toy/1" else no_credit(trajectory)
