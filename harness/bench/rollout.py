@@ -23,7 +23,7 @@ from stepcredit.harness.engine.choice import engine_of
 from stepcredit.harness.engine.contract import Engine, Sample, draw
 from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.episodes.player import Player
-from stepcredit.harness.episodes.rollout import rollout
+from stepcredit.harness.episodes.rollout import AT_A_TIME, rollout
 from stepcredit.harness.model.policy import Policy, load_policy
 from stepcredit.harness.seeds import Draws, uniforms
 from stepcredit.harness.spec import RolloutSpec
@@ -42,6 +42,10 @@ class GenerateEngine:
     def exact(self) -> bool:
         """It is the model itself."""
         return True
+
+    def rows(self, tokens: int) -> int:
+        """It keeps nothing between turns."""
+        return AT_A_TIME
 
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> GenerateSession:
         """Start one sequence per prompt."""

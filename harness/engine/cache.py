@@ -23,6 +23,10 @@ class Heads:
     layers: int
     size: int
 
+    def bytes_per_token(self, itemsize: int) -> int:
+        """Keys and values of one token in all layers, at so many bytes a number."""
+        return 2 * self.layers * self.kv * self.size * itemsize
+
     @classmethod
     def of(cls, model: PreTrainedModel) -> Heads:
         """Read from the configuration.

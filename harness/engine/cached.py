@@ -17,6 +17,7 @@ from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.seeds import uniforms
 
+CACHE_BYTES = 2**34
 _PREFILL_TOKENS = 16384
 _ROOM = 128
 
@@ -43,6 +44,10 @@ class TransformersEngine:
         In float32 the log-probabilities differ by about 1e-5. In bfloat16 it is 0.05, more than many hindsight gaps.
         """
         return self._model.dtype is torch.float32
+
+    def rows(self, tokens: int) -> int:
+        """As many as 16 GiB of keys and values."""
+        return max(1, CACHE_BYTES // (tokens * self._heads.bytes_per_token(self._model.dtype.itemsize)))
 
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> CachedSession:
         """Start one sequence per prompt; equal prompts are computed once."""

@@ -80,6 +80,10 @@ class Engine(Protocol):
         """
         ...
 
+    def rows(self, tokens: int) -> int:
+        """How many sequences of so many tokens it holds together, at least one; the same on every machine."""
+        ...
+
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> Session:
         """Start one sequence per prompt."""
         ...

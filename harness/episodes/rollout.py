@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from stepcredit.envs.panel import Task
+from stepcredit.harness.engine.contract import Session
 from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.episodes.episode import Episode, open_episodes
 from stepcredit.harness.episodes.player import Player
@@ -38,13 +39,21 @@ def rollout(
 def play(player: Player, episodes: Sequence[Episode], spec: RolloutSpec) -> None:
     """Take turns until every episode has stopped. Episodes may have a past; those that have stopped are left alone.
 
-    The benchmark is told the actions of all live episodes before they are taken. A running transcript is read once and
-    kept in the engine's cache; windowed prompts are read anew in every turn.
+    As many play together as the engine can hold. The benchmark is told the actions of all of them before they are
+    taken. A running transcript is read once and kept in the engine's cache; windowed prompts are read anew each turn.
     """
+    waiting, size = (
+        [episode for episode in episodes if episode.stop is None],
+        player.engine.rows(spec.max_context_tokens),
+    )
+    for first in range(0, len(waiting), size):
+        _play_together(player, waiting[first : first + size], spec)
+
+
+def _play_together(player: Player, live: list[Episode], spec: RolloutSpec) -> None:
     policy, engine = player.policy, player.engine
-    live = [episode for episode in episodes if episode.stop is None]
     new_tracker = partial(TurnTracker, policy.transcript.token_bytes, policy.turn_format.actions)
-    session = engine.open([episode.prompt for episode in live]) if live else None
+    session: Session | None = engine.open([episode.prompt for episode in live])
     while session is not None:
         samples = session.generate(
             seeds=[episode.seed for episode in live],

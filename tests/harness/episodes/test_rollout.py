@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from stepcredit.envs.contract import Benchmark, EnvError, Observation, StepResult
+from stepcredit.harness.engine.cache import Heads
+from stepcredit.harness.engine.cached import TransformersEngine
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy
@@ -77,6 +79,25 @@ def test_same_seed_same_bits_and_other_seed_other_tokens() -> None:
 def test_a_task_does_not_depend_on_which_others_are_drawn_with_it() -> None:
     alone = rollout(toy_player(POLICY), TASKS[1:2], SPEC, DRAWS)[0]
     assert [tokens(t) for t in alone.trajectories] == [tokens(t) for t in GROUPS[1].trajectories]
+
+
+class SmallEngine(TransformersEngine):
+    def rows(self, tokens: int) -> int:
+        assert tokens == SPEC.max_context_tokens
+        return 5
+
+
+def test_a_task_does_not_depend_on_how_many_the_engine_holds_together() -> None:
+    player = Player(POLICY, SmallEngine(POLICY.model), cast(Benchmark, Toys()))
+    parted = [trajectory for group in rollout(player, TASKS, SPEC, DRAWS) for trajectory in group.trajectories]
+    assert [tokens(trajectory) for trajectory in parted] == [tokens(trajectory) for trajectory in TRAJECTORIES]
+
+
+def test_an_engine_holds_sixteen_gigabytes_of_keys_and_values() -> None:
+    """Two layers, two heads of 32 in float32: 1,024 bytes a token; a sequence that is longer than all is held alone."""
+    assert TransformersEngine(POLICY.model).rows(2**14) == 2**34 // (2**14 * 1024)
+    assert TransformersEngine(POLICY.model).rows(2**40) == 1
+    assert Heads(query=16, kv=2, layers=36, size=128).bytes_per_token(2) == 36_864  # Qwen2.5-3B in bfloat16
 
 
 def test_reward_is_one_on_success_and_zero_otherwise() -> None:
