@@ -46,6 +46,7 @@ NOT_RUN = {
     "make reproduce MODEL=qwen2.5-3b": GPU,
     "stepcredit train --model qwen2.5-3b --method stepopsd --set optim.lr=2e-6": GPU,
     "stepcredit transcript qwen2.5-3b --suite mini": HUB,
+    "stepcredit doctor --model qwen2.5-3b --gpu 80": HUB,
     "STEPCREDIT_DATA=data stepcredit train --benchmark searchqa --suite real --model qwen2.5-3b": GPU,
     "stepcredit train --recipe gigpo-alfworld --seed 0": GPU,
     "stepcredit fetch-questions nq --split test --out data/searchqa/nq/test.jsonl": HUB,

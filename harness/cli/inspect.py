@@ -41,12 +41,60 @@ def panel(
     print_panel(panel_listing(benchmark, suite, split, size, panel_seed, per_subset=per_subset), as_json)
 
 
-def doctor(as_json: options.Json = False) -> None:
-    """Check versions, memory, data, the policy's weights and write permission; exit code 1 if something is wrong."""
+def doctor(
+    model: Annotated[
+        str | None, typer.Option("--model", help="Ask what a run of this model from the hub needs.")
+    ] = None,
+    gpu: Annotated[float, typer.Option("--gpu", min=1.0, help="Memory of a GPU that --model is to fit, in GB.")] = 80.0,
+    benchmark: options.Benchmark = "alfworld",
+    method: Annotated[str, typer.Option("--method", help="Method of the run.")] = "stepopsd",
+    settings: options.Settings = None,
+    as_json: options.Json = False,
+) -> None:
+    """Check versions, memory, data, the policy's weights and write permission; exit code 1 if something is wrong.
+
+    With --model: a run's memory by part, its disk, whether it fits a GPU, and what would make it fit. Loads no weights.
+    """
     from stepcredit.harness.cli.display import print_doctor
     from stepcredit.harness.study.doctor import examine
 
+    if model is not None:
+        _print_budget(model, gpu, benchmark, method, tuple(settings or ()), as_json=as_json)
+        return
     findings = examine(Path.cwd())
     print_doctor(findings, as_json)
     if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _print_budget(
+    model: str, gpu: float, benchmark: str, method: str, settings: tuple[str, ...], *, as_json: bool
+) -> None:
+    from stepcredit.harness.cli.display import print_json, print_table
+    from stepcredit.harness.model.policy import load_shape
+    from stepcredit.harness.setup.settings import build_spec
+    from stepcredit.harness.study.budget import budget_of, changes_that_fit, gibibytes, table_of
+
+    spec = build_spec(model=model, benchmark=benchmark, suite=None, method=method, seed=0, overrides=settings)
+    shape, available = load_shape(model), int(gpu * 1e9)
+    budget = budget_of(spec, shape)
+    fits, rows = budget.peak <= available, table_of(budget)
+    changes = [] if fits else changes_that_fit(spec, shape, available)
+    if as_json:
+        print_json(
+            {
+                "fits": fits,
+                "parts": rows,
+                "disk_gib": gibibytes(budget.disk_bytes),
+                "changes": [text for text, _ in changes],
+            }
+        )
+    else:
+        print(f"{model}, {shape.parameters / 1e9:.2f} billion parameters, {spec.method} on {spec.benchmark}")
+        print_table(rows, as_json=False)
+        print(f"disk: {gibibytes(budget.disk_bytes):.0f} GiB of checkpoints for each run")
+        print(f"{'fits' if fits else 'does not fit'} {gpu:g} GB ({gibibytes(available):.1f} GiB)")
+        for text, smaller in changes:
+            print(f"  it would with --set {text}: {gibibytes(smaller.peak):.1f} GiB")
+    if not fits:
         raise typer.Exit(1)

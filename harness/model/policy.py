@@ -14,6 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.utils import logging as hub_logging
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -30,6 +31,7 @@ from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.chat import ChatTranscript
 from stepcredit.harness.model.packaged import packaged
 from stepcredit.harness.model.presets import Preset, Source, preset_named
+from stepcredit.harness.model.shape import ModelShape
 from stepcredit.harness.model.tokenizer import PAD, is_byte_level
 from stepcredit.harness.model.transcript import PhraseTranscript, Transcript
 
@@ -142,6 +144,20 @@ def load_transcript(name: str, benchmark: Benchmark) -> tuple[PreTrainedTokenize
         return _hub_format(preset, _Place.of(preset), benchmark.turn_format)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(_embedded_folder(preset, benchmark), local_files_only=True)
     return tokenizer, PhraseTranscript(tokenizer)
+
+
+def load_shape(name: str) -> ModelShape:
+    """The sizes of a model from the hub, without its weights.
+
+    Raises:
+        UserError: as of `load_policy`; or an embedded policy, which fits everywhere.
+    """
+    preset = preset_named(name)
+    if preset.source is Source.EMBEDDED:
+        raise UserError(f"model {name!r} is an embedded policy and fits everywhere; ask about a model from the hub")
+    place = _Place.of(preset)
+    with _explained(preset):
+        return ModelShape.of(AutoConfig.from_pretrained(place.location, revision=place.revision))
 
 
 def _embedded_folder(preset: Preset, benchmark: Benchmark) -> Path:

@@ -98,6 +98,18 @@ def evaluated_elsewhere(spec: RunSpec, suite: str | None, overrides: Sequence[st
     return _validated(content)
 
 
+def with_settings(spec: RunSpec, overrides: Sequence[str]) -> RunSpec:
+    """The spec with some settings changed.
+
+    Raises:
+        UserError: unknown setting, or a value out of range.
+    """
+    content = spec.model_dump(mode="json")
+    for text in overrides:
+        _apply(content, text)
+    return _validated(content)
+
+
 def far_off(usual: RunSpec, chosen: RunSpec) -> list[str]:
     """A sentence about each numeric setting that is 50 times its usual value or more, or as much below it."""
     before, sentences = dict(leaves(usual)), []

@@ -1,0 +1,123 @@
+"""What a run needs of memory and disk, part by part, without its weights.
+
+The counts are of what this code allocates: bfloat16 weights with float32 masters, gradients and moments
+(`run.masters`), keys and values (`engine.cache`), and the update's activations. `tests/harness/study/test_budget.py`
+holds them against the update itself, run on fake tensors of a 3B model's real size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from stepcredit.harness.engine.cached import CACHE_BYTES
+from stepcredit.harness.episodes.rollout import AT_A_TIME
+from stepcredit.harness.model.shape import ModelShape
+from stepcredit.harness.setup.settings import with_settings
+from stepcredit.harness.spec import RunSpec
+from stepcredit.methods.registry import build
+
+_DRAWN_TOGETHER = 26  # bytes a logit: bfloat16, two float32 and two int64 of it
+_HEAD_TOKENS, _HEAD_BYTES = 512, 18  # of `engine.recompute`, with the gradient
+_KEPT_CHECKPOINTS = 2
+
+
+class When(StrEnum):
+    """A phase of an update."""
+
+    ALWAYS = "always"
+    ROLLOUT = "rollouts and evaluations"
+    CREDIT = "credit"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that takes memory."""
+
+    name: str
+    when: When
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The parts of a run's memory, and its disk."""
+
+    parts: tuple[Part, ...]
+    disk_bytes: int
+
+    def at(self, when: When) -> int:
+        """Memory in a phase."""
+        return sum(part.bytes for part in self.parts if part.when in (When.ALWAYS, when))
+
+    @property
+    def peak(self) -> int:
+        """Memory in the phase that needs most."""
+        return max(self.at(when) for when in When)
+
+
+def budget_of(spec: RunSpec, shape: ModelShape) -> Budget:
+    """What the run needs; lengths are taken at their limits."""
+    method = build(spec.method, spec.method_options)
+    copies = [
+        ("stale teacher", method.needs.stale_refresh is not None),
+        ("teacher", method.needs.checkpoint is not None),
+        ("reference of the KL term", spec.objective.kl > 0),
+    ]
+    size = shape.parameters
+    always = [Part("weights, bfloat16", When.ALWAYS, 2 * size), Part("float32 masters", When.ALWAYS, 4 * size)]
+    always += [Part("moments of AdamW, float32", When.ALWAYS, 8 * size)]
+    always += [Part(name, When.ALWAYS, 2 * size) for name, there in copies if there]
+    stale = 2 * size * copies[0][1]
+    return Budget((*always, *_passing(spec, shape)), _KEPT_CHECKPOINTS * (14 * size + stale))
+
+
+def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
+    """What comes and goes."""
+    context, tokens = spec.rollout.max_context_tokens, max(spec.optim.token_budget, spec.rollout.max_context_tokens)
+    rows = max(1, min(AT_A_TIME, CACHE_BYTES // (context * shape.bytes_per_token)))  # an evaluation may have as many
+    yield Part(f"keys and values, {rows} episodes", When.ROLLOUT, rows * context * shape.bytes_per_token)
+    yield Part("logits that are drawn from", When.ROLLOUT, rows * shape.vocabulary * _DRAWN_TOGETHER)
+    responses = tokens * spec.rollout.max_response_tokens // context if spec.rollout.window is not None else tokens
+    yield Part(f"logits of {responses} tokens", When.CREDIT, responses * shape.vocabulary * 10)
+    # Without a gradient half the numbers of a layer, 2 bytes each; a transcript's keys and values, and its branches'.
+    yield Part("activations of a layer", When.CREDIT, tokens * shape.layer_numbers)
+    yield Part("keys and values of what is read again", When.CREDIT, 2 * tokens * shape.bytes_per_token)
+    yield Part("gradients, float32", When.UPDATE, 4 * shape.parameters)
+    if spec.optim.recompute:
+        yield Part("inputs of the layers", When.UPDATE, 2 * tokens * shape.hidden * shape.layers)
+        head = _HEAD_TOKENS * shape.vocabulary * _HEAD_BYTES
+        yield Part("a layer computed again", When.UPDATE, max(2 * tokens * shape.layer_numbers, head))
+    else:
+        yield Part("activations", When.UPDATE, 2 * tokens * shape.layer_numbers * shape.layers)
+        yield Part(f"logits of {responses} tokens", When.UPDATE, responses * shape.vocabulary * _HEAD_BYTES)
+
+
+def changes_that_fit(spec: RunSpec, shape: ModelShape, available: int) -> list[tuple[str, Budget]]:
+    """Up to three settings, each enough by itself to fit, in the order of how little they change."""
+    fitting = ((text, budget_of(with_settings(spec, [text]), shape)) for text in _candidates(spec))
+    return [(text, budget) for text, budget in fitting if budget.peak <= available][:3]
+
+
+def _candidates(spec: RunSpec) -> Sequence[str]:
+    smaller = [f"optim.token_budget={spec.optim.token_budget // part}" for part in (2, 4)]
+    return [
+        *([] if spec.optim.recompute else ["optim.recompute=true"]),
+        *(text for text in smaller if spec.optim.token_budget > spec.rollout.max_context_tokens),
+        *(["objective.kl=0"] if spec.objective.kl > 0 else []),
+    ]
+
+
+def gibibytes(count: int) -> float:
+    """As GPUs are measured by their drivers."""
+    return count / 2**30
+
+
+def table_of(budget: Budget) -> list[dict[str, Any]]:
+    """Rows of a listing: parts, then the phases' sums."""
+    rows = [{"part": p.name, "when": str(p.when), "GiB": round(gibibytes(p.bytes), 2)} for p in budget.parts]
+    phases = [when for when in When if when is not When.ALWAYS]
+    return rows + [{"part": f"all, {when}", "when": "", "GiB": round(gibibytes(budget.at(when)), 2)} for when in phases]

@@ -1,0 +1,140 @@
+"""The memory that doctor tells of, against the update itself on fake tensors of a real model's size."""
+
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForCausalLM, Qwen2Config
+
+from stepcredit.harness.cli.app import run
+from stepcredit.harness.engine.recompute import recomputing
+from stepcredit.harness.engine.stretches import TokenSequence
+from stepcredit.harness.model.shape import ModelShape
+from stepcredit.harness.run.learner import optimizer_of
+from stepcredit.harness.run.loss import Item, loss_terms
+from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.study.budget import When, budget_of, changes_that_fit
+from tests.harness.hub import put_qwen
+
+QWEN_3B = Qwen2Config(
+    vocab_size=151_936,
+    hidden_size=2048,
+    intermediate_size=11_008,
+    num_hidden_layers=36,
+    num_attention_heads=16,
+    num_key_value_heads=2,
+    max_position_embeddings=32_768,
+    tie_word_embeddings=True,
+)
+
+
+def spec(*overrides: str, method: str = "grpo") -> RunSpec:
+    return build_spec(model="qwen2.5-3b", benchmark="alfworld", suite=None, method=method, seed=0, overrides=overrides)
+
+
+class Tracker(TorchDispatchMode):
+    """Bytes of all storages that are alive, and the most there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = id(storage), storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.live += size
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._gone, key, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.add(tensor)
+        return result
+
+
+def items(chosen: RunSpec) -> list[Item]:
+    """As many windowed prompts with their responses as a micro-batch takes."""
+    whole, response = chosen.rollout.max_context_tokens, chosen.rollout.max_response_tokens
+    sequence = TokenSequence(np.zeros(whole, dtype=np.int64), np.arange(whole - response, whole))
+    zeros = torch.zeros(response)
+    count = chosen.optim.token_budget // whole
+    return [Item(sequence, 1.0, 1, zeros, zeros, torch.ones(response), zeros) for _ in range(count)]
+
+
+def peak_of_update(chosen: RunSpec) -> int:
+    """Two optimiser steps of two micro-batches each."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = AutoModelForCausalLM.from_config(QWEN_3B, dtype=torch.bfloat16).eval()
+        optimizer, tracker = optimizer_of(model, chosen.optim), Tracker()
+        masters = optimizer.param_groups[0]["params"]
+        for weight in (*model.parameters(), *masters):
+            tracker.add(weight)
+        with tracker:
+            for _ in range(2):
+                for _ in range(2):
+                    with recomputing(model):
+                        loss_terms(model, None, items(chosen), chosen).loss.backward()
+                torch.nn.utils.clip_grad_norm_(masters, 1.0)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+    return tracker.peak
+
+
+@pytest.mark.parametrize("budget", [4096, 16_384])
+def test_the_updates_memory_is_what_doctor_says(budget: int) -> None:
+    chosen = spec("objective.kl=0", f"optim.token_budget={budget}")
+    told = budget_of(chosen, ModelShape.of(QWEN_3B))
+    assert told.at(When.UPDATE) == pytest.approx(peak_of_update(chosen), rel=0.1)
+
+
+def test_a_model_has_the_sizes_of_its_configuration() -> None:
+    shape = ModelShape.of(QWEN_3B)
+    assert shape.parameters == 3_085_938_688
+    assert shape.bytes_per_token == 36_864
+
+
+def test_every_copy_of_the_weights_is_told() -> None:
+    shape = ModelShape.of(QWEN_3B)
+    plain = budget_of(spec("objective.kl=0"), shape)
+    taught = budget_of(spec(method="stepopsd"), shape)
+    assert taught.at(When.UPDATE) - plain.at(When.UPDATE) == 2 * 2 * shape.parameters
+    assert taught.disk_bytes - plain.disk_bytes == 2 * 2 * shape.parameters
+
+
+def test_what_is_proposed_fits() -> None:
+    shape, chosen = ModelShape.of(QWEN_3B), spec("optim.recompute=false", "objective.kl=0")
+    available = 80_000_000_000
+    assert budget_of(chosen, shape).peak > available
+    proposals = changes_that_fit(chosen, shape, available)
+    assert proposals[0][0] == "optim.recompute=true"
+    assert all(budget.peak <= available for _, budget in proposals)
+
+
+def test_the_command_tells_parts_and_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put_qwen(tmp_path)
+    folder = next(tmp_path.glob("hub/*/snapshots/*"))
+    (folder / "model.safetensors").unlink()
+    assert run(["doctor", "--model", str(folder), "--gpu", "40"]) == 0
+    assert "fits 40 GB" in capsys.readouterr().out
+    more = ["--set", "optim.token_budget=4000000", "--json"]
+    assert run(["doctor", "--model", str(folder), "--gpu", "1", *more]) == 1
+    assert not json.loads(capsys.readouterr().out)["fits"]
+    assert run(["doctor", "--model", "tiny"]) == 2
+    assert "fits everywhere" in capsys.readouterr().err
