@@ -140,7 +140,7 @@ class Episode:
         elif self.turn + 1 == self._spec.max_turns:
             self.stop = StopReason.TURN_LIMIT
         else:
-            following = self._prompt.extend(response, action, result.observation)
+            following = self._prompt.extend(response, result.observation, action)
             if following is None:
                 self.stop = StopReason.CONTEXT_LIMIT
         return result.observation.text, result.valid, following or []

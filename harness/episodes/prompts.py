@@ -28,8 +28,8 @@ class Prompt(Protocol):
         """The first prompt, with a hindsight block if there is one; False where a turn may not fit after it."""
         ...
 
-    def extend(self, response: Tokens, action: str, observation: Observation) -> list[int] | None:
-        """Remember a turn, the action that was read from it, and what came of it.
+    def extend(self, response: Tokens, observation: Observation, action: str = "") -> list[int] | None:
+        """Remember a turn, what came of it, and the action that was read from it, for who shows that.
 
         Returns the tokens that follow the response in a running transcript; None where another turn may not fit.
         """
@@ -102,7 +102,7 @@ class RunningTranscript:
     def begin(self, observation: Observation, hint: str | None = None) -> bool:
         return self._add(self._writer.first(self._writer.shown(observation), hint))
 
-    def extend(self, response: Tokens, action: str, observation: Observation) -> list[int] | None:
+    def extend(self, response: Tokens, observation: Observation, action: str = "") -> list[int] | None:
         following = self._writer.following(response, self._writer.shown(observation), observation.closing)
         return following if self._add([*response, *following]) else None
 
@@ -144,7 +144,7 @@ class TurnWindow:
         self._observations, self._hint = (observation,), hint
         return self._write() is not None
 
-    def extend(self, response: Tokens, action: str, observation: Observation) -> list[int] | None:
+    def extend(self, response: Tokens, observation: Observation, action: str = "") -> list[int] | None:
         self._observations, self._responses = (*self._observations, observation), (*self._responses, response)
         self._actions = (*self._actions, action)
         return self._write()

@@ -120,7 +120,7 @@ def _played(
         yield ShownTurn(writer.prompt(prompt, said), writer.shown(response, Role.WRITTEN))
         said.append(response)
         result = env.step(action)
-        if result.done or prompt.extend(response, action, result.observation) is None:
+        if result.done or prompt.extend(response, result.observation, action) is None:
             return
     yield ShownTurn(writer.prompt(prompt, said), ())
 

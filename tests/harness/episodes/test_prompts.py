@@ -31,7 +31,7 @@ def seen(spec: RolloutSpec, *texts: str) -> list[str]:
     assert prompt.begin(Observation(texts[0], ("go", "look")))
     prompts = [text_of(POLICY, prompt.tokens)]
     for name, text in zip("abcdef", texts[1:], strict=False):
-        assert prompt.extend(POLICY.transcript.response(name), name, Observation(text, ("go", "look"))) is not None
+        assert prompt.extend(POLICY.transcript.response(name), Observation(text, ("go", "look")), name) is not None
         prompts.append(text_of(POLICY, prompt.tokens))
     return prompts
 
@@ -67,9 +67,9 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_or_ends_the_episode(histo
         assert prompt.begin(Observation("task", ()))
     answer = Observation("you see a long thing, too long", ())
     response = POLICY.transcript.response("a")
-    assert whole.extend(response, "a", answer) is not None
-    assert cut.extend(response, "a", answer) is not None
-    assert ends.extend(response, "a", answer) is None
+    assert whole.extend(response, answer, "a") is not None
+    assert cut.extend(response, answer, "a") is not None
+    assert ends.extend(response, answer, "a") is None
     assert len(cut.tokens) == 40 - 12 < len(whole.tokens)
     np.testing.assert_array_equal(cut.tokens, whole.tokens[-28:])
 

@@ -78,7 +78,7 @@ def test_every_prompt_is_the_templates(
     for text, ended, answer in turns:
         responses.append(written(tokenizer, oracle, text, ended=ended))
         observations.append(answer)
-        assert prompt.extend(responses[-1], "", Observation(answer, ())) is not None
+        assert prompt.extend(responses[-1], Observation(answer, ())) is not None
         oldest = 0 if window is None else max(0, len(responses) - window)
         first = task if oldest == 0 else f"{task}\n{observations[oldest]}"
         expected = oracle.tokens(RULES, [first, *observations[oldest + 1 :]], responses[oldest:])
@@ -125,7 +125,7 @@ def test_a_long_observation_is_a_shorter_one_of_the_template(name: str, ended: b
     prompt.begin(Observation("task", ()))
     response = written(tokenizer, oracle, "look", ended=ended)
     whole = f"x{text}.\n" + "you see é.\n\n" * 40
-    assert prompt.extend(response, "", Observation(whole, (), "</information>")) is not None
+    assert prompt.extend(response, Observation(whole, (), "</information>")) is not None
     shorter = (whole[:end] + "</information>" for end in range(len(whole) + 1))
     assert any(oracle.tokens(RULES, ["task", cut], [response]) == prompt.tokens.tolist() for cut in shorter)
     shown = transcript.following(whole, "</information>", limit)
@@ -137,7 +137,7 @@ def test_a_text_begins_once(name: str) -> None:
     tokenizer, transcript, _ = followed(name)
     prompt = new_prompt(transcript, SPEC)
     prompt.begin(Observation("task", ()))
-    prompt.extend([], "", Observation("answer", ()))
+    prompt.extend([], Observation("answer", ()))
     assert prompt.tokens.tolist().count(tokenizer.bos_token_id) == 1
     assert prompt.tokens[0] == tokenizer.bos_token_id
 
@@ -209,7 +209,7 @@ def test_thinking_is_kept_in_earlier_responses() -> None:
     )
     prompt.begin(Observation("task", ()))
     start = len(prompt.tokens)
-    prompt.extend(response, "", Observation("answer", ()))
+    prompt.extend(response, Observation("answer", ()))
     assert prompt.tokens[start : start + len(response)].tolist() == response
     assert tokenizer.convert_tokens_to_ids("<think>") in response
 
