@@ -80,7 +80,7 @@ def loss_terms(
     loss = policy + weights.distill * distill
     if weights.kl > 0:
         assert reference is not None, "a positive objective.kl needs the reference policy"
-        loss = loss + weights.kl * (share_K * k3(new_K, logprobs(reference, sequences, temperature))).sum()
+        loss = loss + weights.kl * (share_K * k3(new_K, logprobs(reference, sequences, spec))).sum()
     if weights.entropy > 0:
         loss = loss - weights.entropy * (share_K * entropy_K()).sum()
     with torch.no_grad():
@@ -130,9 +130,11 @@ def _surrogate(ratio_K: Tensor, advantage_K: Tensor, weights: ObjectiveSpec) -> 
 
 
 @torch.no_grad()
-def logprobs(model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float) -> Tensor:
+def logprobs(model: PreTrainedModel, sequences: Sequence[TokenSequence], spec: RunSpec) -> Tensor:
     """[K] log-probabilities of all response tokens, without a gradient."""
-    return token_logprobs(*response_logits(model, sequences), temperature)
+    if spec.optim.recompute:
+        return response_scores(model, sequences, spec.rollout.temperature)[0]
+    return token_logprobs(*response_logits(model, sequences), spec.rollout.temperature)
 
 
 def k3(from_K: Tensor, to_K: Tensor) -> Tensor:

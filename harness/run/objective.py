@@ -110,10 +110,9 @@ def update_policy(
     items = [row.item for row in rows if row.has_loss]
     if not items:
         return UpdateStats(skipped_groups=skipped)
-    temperature, budget = spec.rollout.temperature, spec.optim.token_budget
     # One item in as many as there are batches, so that the samples are about a batch and fit the memory.
-    sample = items[:: len(list(micro_batches([len(item.sequence.ids) for item in items], budget)))]
-    before_K = _before_the_step(policy.model, sample, temperature)
+    sample = items[:: len(list(micro_batches([len(item.sequence.ids) for item in items], spec.optim.token_budget)))]
+    before_K = _before_the_step(policy.model, sample, spec)
     if spec.optim.several_steps:
         rows = _with_before(policy.model, rows, spec)
     trainer = _Trainer(policy.model, reference, optimizer, spec, drawn)
@@ -129,7 +128,7 @@ def update_policy(
         loss=sums.loss / total,
         policy_loss=sums.policy / total,
         distill_loss=sums.distill / total,
-        kl=_kl_after(policy.model, sample, before_K, temperature),
+        kl=_kl_after(policy.model, sample, before_K, spec),
         entropy=sums.entropy / trained,
         ratio_clipped=sums.clipped / trained,
         grad_norm=sum(norms) / len(norms),
@@ -207,7 +206,7 @@ def _with_before(model: PreTrainedModel, rows: Sequence[_Row], spec: RunSpec) ->
     lengths = [len(rows[place].item.sequence.ids) for place in places]
     for batch in micro_batches(lengths, spec.optim.token_budget):
         own = [rows[places[index]].item for index in batch]
-        before_K = logprobs(model, [item.sequence for item in own], spec.rollout.temperature)
+        before_K = logprobs(model, [item.sequence for item in own], spec)
         for index, before_T in zip(batch, before_K.split([item.tokens for item in own]), strict=True):
             found[places[index]] = _Row(replace(rows[places[index]].item, before_T=before_T), has_loss=True)
     return found
@@ -254,15 +253,15 @@ def _step(optimizer: Optimizer, loss: float, grad_clip: float) -> float:
     return norm
 
 
-def _before_the_step(model: PreTrainedModel, items: Sequence[Item], temperature: float) -> Tensor:
+def _before_the_step(model: PreTrainedModel, items: Sequence[Item], spec: RunSpec) -> Tensor:
     """[K] the policy's log-probabilities, recorded ones where these stand for them."""
     known = [item.before_T for item in items if item.before_T is not None]
     if len(known) == len(items):
         return torch.cat(known).to(model.device)
-    return logprobs(model, [item.sequence for item in items], temperature)
+    return logprobs(model, [item.sequence for item in items], spec)
 
 
-def _kl_after(model: PreTrainedModel, items: Sequence[Item], before_K: Tensor, temperature: float) -> float:
+def _kl_after(model: PreTrainedModel, items: Sequence[Item], before_K: Tensor, spec: RunSpec) -> float:
     """How far the update moved the policy on some of its own samples."""
-    after_K = logprobs(model, [item.sequence for item in items], temperature)
+    after_K = logprobs(model, [item.sequence for item in items], spec)
     return float(k3(before_K, after_K).double().mean())

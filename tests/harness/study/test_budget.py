@@ -11,7 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, Qwen2Config
+from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 
 from stepcredit.harness.cli.app import run
 from stepcredit.harness.engine.recompute import recomputing
@@ -78,28 +78,34 @@ def items(chosen: RunSpec) -> list[Item]:
     return [Item(sequence, 1.0, 1, zeros, zeros, torch.ones(response), zeros) for _ in range(count)]
 
 
+def fake_model() -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(QWEN_3B, dtype=torch.bfloat16).eval()
+    return model
+
+
 def peak_of_update(chosen: RunSpec) -> int:
     """Two optimiser steps of two micro-batches each."""
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model = AutoModelForCausalLM.from_config(QWEN_3B, dtype=torch.bfloat16).eval()
+        model, *others = (fake_model() for _ in range(1 if chosen.objective.kl == 0 else 2))
+        reference = others[0] if others else None
         optimizer, tracker = optimizer_of(model, chosen.optim), Tracker()
         masters = optimizer.param_groups[0]["params"]
-        for weight in (*model.parameters(), *masters):
+        for weight in (*masters, *(weight for one in (model, *others) for weight in one.parameters())):
             tracker.add(weight)
         with tracker:
             for _ in range(2):
                 for _ in range(2):
                     with recomputing(model):
-                        loss_terms(model, None, items(chosen), chosen).loss.backward()
+                        loss_terms(model, reference, items(chosen), chosen).loss.backward()
                 torch.nn.utils.clip_grad_norm_(masters, 1.0)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
     return tracker.peak
 
 
-@pytest.mark.parametrize("budget", [4096, 16_384])
-def test_the_updates_memory_is_what_doctor_says(budget: int) -> None:
-    chosen = spec("objective.kl=0", f"optim.token_budget={budget}")
+@pytest.mark.parametrize(("budget", "kl"), [(4096, 0.0), (16_384, 0.01)])
+def test_the_updates_memory_is_what_doctor_says(budget: int, kl: float) -> None:
+    chosen = spec(f"objective.kl={kl}", f"optim.token_budget={budget}")
     told = budget_of(chosen, ModelShape.of(QWEN_3B))
     assert told.at(When.UPDATE) == pytest.approx(peak_of_update(chosen), rel=0.1)
 
