@@ -153,7 +153,7 @@ class ObjectiveSpec(Recorded):
 class OptimSpec(Recorded):
     """AdamW and the size of micro-batches."""
 
-    LATER = frozenset({"schedule", "warmup", "minibatch", "epochs", "recompute"})
+    LATER = frozenset({"schedule", "warmup", "minibatch", "epochs", "recompute", "offload"})
 
     lr: float = Field(5e-4, gt=0.0)
     """Learning rate, where it is largest."""
@@ -178,6 +178,8 @@ class OptimSpec(Recorded):
     """Padded tokens per micro-batch."""
     recompute: bool = False
     """Layers and logits are computed again for the gradient instead of kept: a third more compute, far less memory."""
+    offload: bool = False
+    """AdamW's moments rest in host memory and visit a GPU weight by weight: 8 bytes a weight less there, same bits."""
 
     @property
     def several_steps(self) -> bool:

@@ -21,7 +21,8 @@ from stepcredit.harness.engine.sequences import response_hidden
 from stepcredit.harness.engine.stretches import TokenSequence
 from stepcredit.harness.errors import UserError
 
-_TOKENS = 512
+HEAD_TOKENS = 512
+"""Tokens whose logits exist at a time."""
 
 
 def require_recomputable(model: PreTrainedModel) -> None:
@@ -75,7 +76,7 @@ def response_scores(
     head = model.get_output_embeddings()
     parts = [
         _again(_scores, head, some_KD, some_K, temperature)
-        for some_KD, some_K in zip(hidden_KD.split(_TOKENS), token_K.split(_TOKENS), strict=True)
+        for some_KD, some_K in zip(hidden_KD.split(HEAD_TOKENS), token_K.split(HEAD_TOKENS), strict=True)
     ]
     logprobs, entropies = zip(*parts, strict=True)
     return torch.cat(logprobs), torch.cat(entropies)

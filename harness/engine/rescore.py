@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stepcredit.harness.engine.attention import Readers, cached_batch, cached_tiles, packed_logits
+from stepcredit.harness.engine.attention import Readers, cached_batch, cached_tiles
 from stepcredit.harness.engine.cache import Heads, RowCache
 from stepcredit.harness.engine.contract import Engine
-from stepcredit.harness.engine.sequences import micro_batches, response_logits, token_logprobs
+from stepcredit.harness.engine.sequences import micro_batches, packed_logprobs, response_logprobs
 from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
 from stepcredit.harness.model.policy import Policy
 from stepcredit.methods.contract import MethodError, ScoreRequest, Step, Trajectory, Weights
@@ -91,6 +91,7 @@ class ModelRescorer:
         temperature: of the rollouts.
         checkpoint: the other policy that teaches; None for methods without one.
         drawn: which weights drew the trajectories that are to be scored.
+        head_tokens: logits exist for so many tokens at a time; see `sequences.packed_logprobs`. None makes all at once.
     """
 
     def __init__(
@@ -102,10 +103,12 @@ class ModelRescorer:
         checkpoint: PreTrainedModel | None = None,
         *,
         drawn: Drawn = Drawn.ELSEWHERE,
+        head_tokens: int | None = None,
     ) -> None:
         self._policy = policy
         self._models = {Weights.LIVE: policy.model, Weights.STALE: stale, Weights.CHECKPOINT: checkpoint}
         self._budget, self._temperature, self._drawn = token_budget, temperature, drawn
+        self._head_tokens = head_tokens
         self._cut_tokens = 0
         self._gap_signs, self._flipped = 0, 0
 
@@ -217,8 +220,8 @@ class ModelRescorer:
         if branches:
             longest = max(len(sequence.ids) for sequence in sequences)
             cache = RowCache(Heads.of(model), len(readings), longest, dtype=model.dtype, device=model.device)
-        logits_KV, token_K = response_logits(model, sequences, cache)
-        scores = _by_step(readings, token_logprobs(logits_KV, token_K, self._temperature).cpu())
+        score_K = response_logprobs(model, sequences, self._temperature, head_tokens=self._head_tokens, cache=cache)
+        scores = _by_step(readings, score_K.cpu())
         for batch in micro_batches([branch.start + len(branch.tokens) for branch in branches], self._budget):
             assert cache is not None
             scores |= self._score_branches(model, cache, [branches[index] for index in batch])
@@ -247,8 +250,8 @@ class ModelRescorer:
         # From the position that predicts a response's first token to the one that predicts its last.
         read = cached_tiles(cache, heads, rows, starts + counts - responses - 1, responses)
         batch = cached_batch(cache, heads, rows, starts, counts)
-        logits_KV = packed_logits(model, batch, ids, Readers(target_K - 1, read))
-        score_K = token_logprobs(logits_KV, ids[target_K], self._temperature).cpu()
+        readers = Readers(target_K - 1, read)
+        score_K = packed_logprobs(model, batch, ids, readers, ids[target_K], self._temperature, self._head_tokens).cpu()
         return {
             branch.key: score_T for branch, score_T in zip(branches, score_K.split(responses.tolist()), strict=True)
         }

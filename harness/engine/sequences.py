@@ -25,6 +25,40 @@ def response_logits(
     return packed_logits(model, batch, ids, readers), ids[target_K]
 
 
+def response_logprobs(
+    model: PreTrainedModel,
+    sequences: Sequence[TokenSequence],
+    temperature: float,
+    *,
+    head_tokens: int | None = None,
+    cache: RowCache | None = None,
+) -> Tensor:
+    """Log-probabilities [K] of all response tokens; see `response_logits` and `packed_logprobs`."""
+    batch, ids, target_K, readers = _packed(model, sequences, cache)
+    return packed_logprobs(model, batch, ids, readers, ids[target_K], temperature, head_tokens)
+
+
+def packed_logprobs(
+    model: PreTrainedModel,
+    batch: PackedBatch,
+    ids: Tensor,
+    readers: Readers,
+    token_K: Tensor,
+    temperature: float,
+    head_tokens: int | None,
+) -> Tensor:
+    """Log-probabilities [K] of tokens where the readers predict them.
+
+    With `head_tokens` logits exist for so many tokens at a time. That takes a model whose logits are its language
+    head's alone; see `recompute.require_recomputable`.
+    """
+    if head_tokens is None:
+        return token_logprobs(packed_logits(model, batch, ids, readers), token_K, temperature)
+    hidden_KD, head = packed_hidden(model, batch, ids, readers), model.get_output_embeddings()
+    pairs = zip(hidden_KD.split(head_tokens), token_K.split(head_tokens), strict=True)
+    return torch.cat([token_logprobs(head(some_KD), some_K, temperature) for some_KD, some_K in pairs])
+
+
 def response_hidden(model: PreTrainedModel, sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:
     """What the head reads [K, D] to predict all response tokens of the sequences, in order, and those tokens [K]."""
     batch, ids, target_K, readers = _packed(model, sequences, None)

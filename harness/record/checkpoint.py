@@ -23,7 +23,8 @@ from stepcredit.harness.record import files
 from stepcredit.harness.record.rows import EpisodeRow, TimingRow, UpdateRow, dump_rows, load_rows
 
 FOLDER = "checkpoints"
-_KEPT = 2
+KEPT = 2
+"""Checkpoints of a run that goes on."""
 _MAGIC = b"stepcredit checkpoint 1 "
 _HEADER_BYTES = len(_MAGIC) + 64 + 1
 _NAME = re.compile(r"update-(\d{6})\.ckpt")
@@ -53,31 +54,46 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class SavedWeights:
-    """What training changes: the model, AdamW's state, and the stale teacher of methods that have one."""
+    """What training changes: the model, AdamW's state, and the stale teacher of methods that have one.
+
+    A finished run keeps the model alone.
+    """
 
     model: Mapping[str, Tensor]
-    optimizer: Mapping[str, Any]
-    stale: Mapping[str, Tensor] | None
+    optimizer: Mapping[str, Any] | None = None
+    stale: Mapping[str, Tensor] | None = None
 
 
 def save(cell: Path, spec_sha256: str, state: RunState, weights: SavedWeights) -> Path:
-    """Write the checkpoint atomically, then delete all but the last two.
+    """Write the checkpoint atomically. The last one before it stays, older ones make room first.
 
     Raises:
-        UserError: disk full or no permission; the earlier checkpoints are untouched.
+        UserError: disk full or no permission; the last checkpoint is untouched.
     """
     folder = cell / FOLDER
     files.make_folder(folder)
     path = folder / f"update-{state.update:06d}.ckpt"
+    for old in [other for other in available(cell) if other != path][: 1 - KEPT]:
+        old.unlink()
     with files.atomic(path) as file:
         file.write(b"\0" * _HEADER_BYTES)
         body = _HashingWriter(file)
         body.save(_plain(spec_sha256, state, weights))
         file.seek(0)
         file.write(_MAGIC + body.digest.hexdigest().encode() + b"\n")
-    for old in available(cell)[:-_KEPT]:
-        old.unlink()
     return path
+
+
+def settle(cell: Path, spec_sha256: str, state: RunState, weights: SavedWeights) -> None:
+    """Keep of a run that has ended its last weights alone; what only a next update would need goes.
+
+    Raises:
+        UserError: disk full or no permission; the run can still be ended.
+    """
+    last = save(cell, spec_sha256, state, SavedWeights(weights.model))
+    for old in available(cell):
+        if old != last:
+            old.unlink()
 
 
 def available(cell: Path) -> list[Path]:
@@ -184,7 +200,7 @@ def _plain(spec_sha256: str, state: RunState, weights: SavedWeights) -> dict[str
         "spec_sha256": spec_sha256,
         "update": state.update,
         "model": dict(weights.model),
-        "optimizer": dict(weights.optimizer),
+        "optimizer": None if weights.optimizer is None else dict(weights.optimizer),
         "stale": None if weights.stale is None else dict(weights.stale),
         "episodes": dump_rows(state.episodes),
         "updates": dump_rows(state.updates),

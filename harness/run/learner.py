@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +13,16 @@ from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
-from stepcredit.harness.engine.recompute import require_recomputable
+from stepcredit.harness.engine.recompute import HEAD_TOKENS, require_recomputable
 from stepcredit.harness.engine.rescore import Drawn, ModelRescorer
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.checkpoint import SavedWeights
 from stepcredit.harness.record.rows import UpdateStats
-from stepcredit.harness.run.masters import MasterAdamW
+from stepcredit.harness.run.masters import MasterAdamW, RestingMasterAdamW
 from stepcredit.harness.run.objective import update_policy
+from stepcredit.harness.run.resting import HOST, RestingAdamW, visiting
 from stepcredit.harness.run.schedule import learning_rate
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import Importance, OptimSpec, RunSpec
@@ -32,7 +34,8 @@ class Learner:
     """The objects of one run whose state training changes.
 
     Each of `stale`, `reference` and `teacher` is one more copy of weights in memory, parameters x bytes of their type:
-    3 MB for `tiny`, 6 GB for `qwen2.5-3b` in bfloat16. `extra_bytes` is their sum.
+    3 MB for `tiny`, 6 GB for `qwen2.5-3b` in bfloat16. `extra_bytes` is their sum. They rest in host memory: teachers
+    visit the device while credit is given, the reference during the update.
 
     Attributes:
         policy: the live policy.
@@ -84,6 +87,7 @@ class Learner:
                 spec.rollout.temperature,
                 teacher,
                 drawn=Drawn.now_by(player.engine),  # an update's credit comes before its step
+                head_tokens=HEAD_TOKENS if spec.optim.recompute else None,
             ),
         )
 
@@ -105,9 +109,14 @@ class Learner:
         for settings in self.optimizer.param_groups:
             settings["lr"] = learning_rate(spec, number)
         drawn = Drawn.now_by(self.player.engine)
-        return update_policy(
-            self.policy, self.reference, self.optimizer, groups, credits, spec, update=number, drawn=drawn
-        )
+        with visiting(self.policy.model.device, self.reference):
+            return update_policy(
+                self.policy, self.reference, self.optimizer, groups, credits, spec, update=number, drawn=drawn
+            )
+
+    def teaching(self) -> AbstractContextManager[None]:
+        """Meanwhile the rescorer may be asked."""
+        return visiting(self.policy.model.device, self.stale, self.teacher)
 
     def weights(self) -> SavedWeights:
         """The weights as they are now, without a copy."""
@@ -118,9 +127,10 @@ class Learner:
         )
 
     def load(self, weights: SavedWeights) -> None:
-        """Take over saved weights."""
+        """Take over saved weights; those of a run that has ended are the model's alone."""
         self.policy.model.load_state_dict(weights.model)
-        self.optimizer.load_state_dict(dict(weights.optimizer))
+        if weights.optimizer is not None:
+            self.optimizer.load_state_dict(dict(weights.optimizer))
         if self.stale is not None and weights.stale is not None:
             self.stale.load_state_dict(weights.stale)
 
@@ -139,9 +149,9 @@ def optimizer_of(model: nn.Module, settings: OptimSpec) -> AdamW:
     }
     kinds = {weight.dtype for weight in model.parameters()}
     if kinds == {torch.float32}:
-        return AdamW(model.parameters(), **chosen)
+        return (RestingAdamW if settings.offload else AdamW)(model.parameters(), **chosen)
     if kinds == {torch.bfloat16}:
-        return MasterAdamW(model, **chosen)
+        return (RestingMasterAdamW if settings.offload else MasterAdamW)(model, **chosen)
     raise UserError(
         f"the model's weights are {', '.join(sorted(str(kind) for kind in kinds))}; load it in float32 or bfloat16"
     )
@@ -149,6 +159,6 @@ def optimizer_of(model: nn.Module, settings: OptimSpec) -> AdamW:
 
 def _frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
     copy: PreTrainedModel = deepcopy(model)
-    copy.eval()
+    copy.to(HOST).eval()  # type: ignore[arg-type]
     copy.requires_grad_(False)
     return copy

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from stepcredit.harness.engine.recompute import response_scores
-from stepcredit.harness.engine.sequences import response_logits, token_logprobs
+from stepcredit.harness.engine.recompute import HEAD_TOKENS, response_scores
+from stepcredit.harness.engine.sequences import response_logits, response_logprobs
 from stepcredit.harness.engine.stretches import TokenSequence
 from stepcredit.harness.run.importance import importance_weights
 from stepcredit.harness.spec import Importance, ObjectiveSpec, RunSpec
@@ -132,9 +132,8 @@ def _surrogate(ratio_K: Tensor, advantage_K: Tensor, weights: ObjectiveSpec) -> 
 @torch.no_grad()
 def logprobs(model: PreTrainedModel, sequences: Sequence[TokenSequence], spec: RunSpec) -> Tensor:
     """[K] log-probabilities of all response tokens, without a gradient."""
-    if spec.optim.recompute:
-        return response_scores(model, sequences, spec.rollout.temperature)[0]
-    return token_logprobs(*response_logits(model, sequences), spec.rollout.temperature)
+    head_tokens = HEAD_TOKENS if spec.optim.recompute else None
+    return response_logprobs(model, sequences, spec.rollout.temperature, head_tokens=head_tokens)
 
 
 def k3(from_K: Tensor, to_K: Tensor) -> Tensor:

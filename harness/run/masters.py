@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from stepcredit.harness.run.resting import RestingAdamW
 from stepcredit.harness.seeds import seed_for
 
 _CHUNK = 2**24
@@ -62,6 +63,10 @@ class MasterAdamW(AdamW):
         super().load_state_dict({name: value for name, value in state_dict.items() if name != "masters"})
         for master, saved in zip(self._masters, state_dict["masters"], strict=True):
             master.copy_(saved)
+
+
+class RestingMasterAdamW(MasterAdamW, RestingAdamW):
+    """`MasterAdamW` whose moments rest in host memory: 8 bytes a weight less on the device."""
 
 
 def round_into(weight: Tensor, master: Tensor, seed: int) -> None:

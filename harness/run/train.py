@@ -76,7 +76,7 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
     with seconds.of("rollout_s"):
         tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
         groups = rollout(learner.player, tasks, spec.rollout, Draws(spec.seed, update))
-    with seconds.of("credit_s"):
+    with seconds.of("credit_s"), learner.teaching():
         learner.refresh_stale(update)
         given = complete(groups, tasks, parts.method.needs, learner.player, spec, update)
         rewarded = paid(given, spec.objective)
@@ -164,7 +164,8 @@ def _save(cell: Cell, learner: Learner, state: RunState) -> None:
 
 
 def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> None:
-    """Write the result files, then the manifest that vouches for them."""
+    """Let go of what a next update would need, write the result files, then the manifest that vouches for them."""
+    checkpoint.settle(cell.folder, cell.spec.sha256, state, learner.weights())
     write_rows(cell.folder / EPISODES, state.episodes, EpisodeRow)
     write_rows(cell.folder / UPDATES, state.updates, UpdateRow)
     write_rows(cell.folder / TIMINGS, state.timings, TimingRow)

@@ -53,7 +53,7 @@ def assemble(spec: RunSpec, device: str) -> Parts:
     method = build(spec.method, spec.method_options)
     _require_references(method, benchmark, train_panel)
     policy, wanted = load_policy(spec.model, benchmark, device), method.needs.checkpoint
-    teacher = None if wanted is None else load_teacher(wanted, policy, benchmark, device)
+    teacher = None if wanted is None else load_teacher(wanted, policy, benchmark)
     return Parts(policy, benchmark, method, train_panel, held_out_panel(spec.evaluation, benchmark), teacher)
 
 
@@ -114,7 +114,7 @@ def _inputs(
 ) -> Inputs:
     tasks = load_benchmark(benchmark, suite, json.loads(options))
     policy = load_policy(model, tasks)
-    teacher = None if teacher_name is None else load_teacher(teacher_name, policy, tasks, "cpu")
+    teacher = None if teacher_name is None else load_teacher(teacher_name, policy, tasks)
     return record_inputs(policy, tasks, tasks.panel(train_split), held_out_panel(evaluation, tasks), teacher)
 
 

@@ -13,14 +13,13 @@ from stepcredit.harness.record import checkpoint, manifest
 from stepcredit.harness.record.manifest import Manifest
 
 
-def load_teacher(name: str, student: Policy, benchmark: Benchmark, device: str) -> Policy:
-    """The policy that a method's option `checkpoint` names, frozen.
+def load_teacher(name: str, student: Policy, benchmark: Benchmark) -> Policy:
+    """The policy that a method's option `checkpoint` names, frozen, in host memory.
 
     Args:
         name: what `--model` takes; or a run's folder, of which the last checkpoint counts.
         student: the policy that it teaches.
         benchmark: the run's.
-        device: where it is put.
 
     Raises:
         UserError: there is no such policy, it is damaged, or its vocabulary is another one.
@@ -28,7 +27,7 @@ def load_teacher(name: str, student: Policy, benchmark: Benchmark, device: str) 
     """
     teacher = _found(name, benchmark)
     _require_same_vocabulary(teacher, student, name)
-    teacher.model.to(device).eval()  # type: ignore[arg-type]
+    teacher.model.eval()
     teacher.model.requires_grad_(False)
     return teacher
 

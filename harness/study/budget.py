@@ -13,15 +13,16 @@ from enum import StrEnum
 from typing import Any
 
 from stepcredit.harness.engine.cached import CACHE_BYTES
+from stepcredit.harness.engine.recompute import HEAD_TOKENS
 from stepcredit.harness.episodes.rollout import AT_A_TIME
 from stepcredit.harness.model.shape import ModelShape
+from stepcredit.harness.record.checkpoint import KEPT
 from stepcredit.harness.setup.settings import with_settings
 from stepcredit.harness.spec import RunSpec
 from stepcredit.methods.registry import build
 
 _DRAWN_TOGETHER = 26  # bytes a logit: bfloat16, two float32 and two int64 of it
-_HEAD_TOKENS, _HEAD_BYTES = 512, 18  # of `engine.recompute`, with the gradient
-_KEPT_CHECKPOINTS = 2
+_HEAD_BYTES = 18  # a logit, with the gradient
 
 
 class When(StrEnum):
@@ -63,16 +64,16 @@ def budget_of(spec: RunSpec, shape: ModelShape) -> Budget:
     """What the run needs; lengths are taken at their limits."""
     method = build(spec.method, spec.method_options)
     copies = [
-        ("stale teacher", method.needs.stale_refresh is not None),
-        ("teacher", method.needs.checkpoint is not None),
-        ("reference of the KL term", spec.objective.kl > 0),
+        ("stale teacher", When.CREDIT, method.needs.stale_refresh is not None),
+        ("teacher", When.CREDIT, method.needs.checkpoint is not None),
+        ("reference of the KL term", When.UPDATE, spec.objective.kl > 0),
     ]
     size = shape.parameters
     always = [Part("weights, bfloat16", When.ALWAYS, 2 * size), Part("float32 masters", When.ALWAYS, 4 * size)]
-    always += [Part("moments of AdamW, float32", When.ALWAYS, 8 * size)]
-    always += [Part(name, When.ALWAYS, 2 * size) for name, there in copies if there]
-    stale = 2 * size * copies[0][1]
-    return Budget((*always, *_passing(spec, shape)), _KEPT_CHECKPOINTS * (14 * size + stale))
+    always += [] if spec.optim.offload else [Part("moments of AdamW, float32", When.ALWAYS, 8 * size)]
+    always += [Part(name, when, 2 * size) for name, when, there in copies if there]
+    stale = 2 * size * (method.needs.stale_refresh is not None)
+    return Budget((*always, *_passing(spec, shape)), KEPT * (14 * size + stale))
 
 
 def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
@@ -82,14 +83,15 @@ def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
     yield Part(f"keys and values, {rows} episodes", When.ROLLOUT, rows * context * shape.bytes_per_token)
     yield Part("logits that are drawn from", When.ROLLOUT, rows * shape.vocabulary * _DRAWN_TOGETHER)
     responses = tokens * spec.rollout.max_response_tokens // context if spec.rollout.window is not None else tokens
-    yield Part(f"logits of {responses} tokens", When.CREDIT, responses * shape.vocabulary * 10)
+    at_once = min(responses, HEAD_TOKENS) if spec.optim.recompute else responses
+    yield Part(f"logits of {at_once} tokens", When.CREDIT, at_once * shape.vocabulary * 10)
     # Without a gradient half the numbers of a layer, 2 bytes each; a transcript's keys and values, and its branches'.
     yield Part("activations of a layer", When.CREDIT, tokens * shape.layer_numbers)
     yield Part("keys and values of what is read again", When.CREDIT, 2 * tokens * shape.bytes_per_token)
     yield Part("gradients, float32", When.UPDATE, 4 * shape.parameters)
     if spec.optim.recompute:
         yield Part("inputs of the layers", When.UPDATE, 2 * tokens * shape.hidden * shape.layers)
-        head = _HEAD_TOKENS * shape.vocabulary * _HEAD_BYTES
+        head = HEAD_TOKENS * shape.vocabulary * _HEAD_BYTES
         yield Part("a layer computed again", When.UPDATE, max(2 * tokens * shape.layer_numbers, head))
     else:
         yield Part("activations", When.UPDATE, 2 * tokens * shape.layer_numbers * shape.layers)
@@ -106,6 +108,7 @@ def _candidates(spec: RunSpec) -> Sequence[str]:
     smaller = [f"optim.token_budget={spec.optim.token_budget // part}" for part in (2, 4)]
     return [
         *([] if spec.optim.recompute else ["optim.recompute=true"]),
+        *([] if spec.optim.offload else ["optim.offload=true"]),
         *(text for text in smaller if spec.optim.token_budget > spec.rollout.max_context_tokens),
         *(["objective.kl=0"] if spec.objective.kl > 0 else []),
     ]

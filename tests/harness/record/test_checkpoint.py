@@ -117,3 +117,25 @@ def test_full_disk_keeps_the_checkpoints_there_are(small_disk: Path) -> None:
         checkpoint.save(small_disk, SPEC, state(2), large)
     assert checkpoint.load(checkpoint.find(small_disk), SPEC)[0] == state(1)
     assert [path.name for path in (small_disk / "checkpoints").iterdir()] == ["update-000001.ckpt"]
+
+
+def test_a_run_that_has_ended_keeps_its_last_weights_alone(tmp_path: Path) -> None:
+    for update in (10, 20, 30):
+        whole = checkpoint.save(tmp_path, SPEC, state(update), weights())
+    before = whole.stat().st_size
+    checkpoint.settle(tmp_path, SPEC, state(30), weights())
+    assert checkpoint.available(tmp_path) == [whole]
+    found, kept = checkpoint.load(whole, SPEC)
+    assert found == state(30)
+    assert kept.optimizer is None
+    assert kept.stale is None
+    assert all(torch.equal(kept.model[name], value) for name, value in weights().model.items())
+    assert whole.stat().st_size < before
+
+
+def test_two_checkpoints_at_most_while_a_third_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for update in (10, 20):
+        checkpoint.save(tmp_path, SPEC, state(update), weights())
+    monkeypatch.setattr(torch, "save", lambda *_: pytest.fail(f"{len(checkpoint.available(tmp_path))} kept"))
+    with pytest.raises(pytest.fail.Exception, match="1 kept"):
+        checkpoint.save(tmp_path, SPEC, state(30), weights())

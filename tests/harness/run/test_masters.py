@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import AdamW, Optimizer
 from transformers import PreTrainedModel
 
@@ -19,6 +20,7 @@ from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy, load_policy
 from stepcredit.harness.run.learner import optimizer_of
 from stepcredit.harness.run.masters import MasterAdamW, round_into
+from stepcredit.harness.run.resting import RestingAdamW
 from stepcredit.harness.spec import OptimSpec
 
 PRESET = OptimSpec(lr=1e-6, beta2=0.999)
@@ -159,3 +161,34 @@ def written_by_hand(policy: Policy) -> list[TokenSequence]:
         places = np.arange(len(prompt), len(prompt) + len(response))
         sequences.append(TokenSequence(np.array([*prompt, *response]), places))
     return sequences
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_moments_that_rest_elsewhere_change_no_bit(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3)).to(dtype)
+    twin, inputs = deepcopy(layer), torch.randn(4, 7, generator=generator).to(dtype)
+    plain, resting = optimizer_of(layer, PRESET), optimizer_of(twin, PRESET.model_copy(update={"offload": True}))
+    assert isinstance(resting, RestingAdamW)
+    for step in range(4):
+        for model, optimizer in ((layer, plain), (twin, resting)):
+            model(inputs).float().square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        if step == 1:
+            resting.load_state_dict(deepcopy(plain.state_dict()))
+    assert all(torch.equal(a, b) for a, b in zip(layer.parameters(), twin.parameters(), strict=True))
+    saved, other = plain.state_dict(), resting.state_dict()
+    assert saved["param_groups"] == other["param_groups"]
+    for place, state in saved["state"].items():
+        assert all(torch.equal(value, other["state"][place][name]) for name, value in state.items())
+
+
+def test_moments_rest_in_host_memory_between_steps() -> None:
+    with FakeTensorMode():
+        weight = nn.Parameter(torch.empty(8, 8, device="cuda"))
+        optimizer = RestingAdamW([weight], lr=1e-3, foreach=False)
+        for _ in range(2):
+            weight.grad = torch.empty(8, 8, device="cuda")
+            optimizer.step()
+            assert {optimizer.state[weight][name].device.type for name in ("exp_avg", "exp_avg_sq")} == {"cpu"}

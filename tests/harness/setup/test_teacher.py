@@ -34,7 +34,7 @@ def trained(study: Path, spec: RunSpec) -> Manifest:
 
 @pytest.mark.parametrize("name", ["tiny", str(POLICIES / "tiny")])
 def test_presets_and_folders_of_policies_teach(name: str) -> None:
-    teacher = load_teacher(name, STUDENT, ALFWORLD, "cpu")
+    teacher = load_teacher(name, STUDENT, ALFWORLD)
     assert weights_sha256(teacher.model) == weights_sha256(STUDENT.model)
     assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
 
@@ -45,7 +45,7 @@ def test_a_run_teaches_with_its_last_weights_and_is_named_in_the_manifest(tmp_pa
     assert first.final_weights_sha256 != first.policy.weights_sha256
     assert first.teacher is None
     assert "teacher" not in files.read_json(folder / "manifest.json"), "as in manifests of before there were teachers"
-    teacher = load_teacher(str(folder), STUDENT, ALFWORLD, "cpu")
+    teacher = load_teacher(str(folder), STUDENT, ALFWORLD)
     assert weights_sha256(teacher.model) == first.final_weights_sha256
     second = trained(tmp_path, small_spec("updates=1", *TAUGHT, f"method_options.checkpoint={folder}", method="opd"))
     assert second.teacher is not None
@@ -56,7 +56,7 @@ def test_a_run_teaches_with_its_last_weights_and_is_named_in_the_manifest(tmp_pa
 
 def test_another_vocabulary_is_refused_with_the_first_token_that_differs() -> None:
     with pytest.raises(UserError, match=r"another vocabulary than 'tiny': token \d+ is '.*', not '.*' \(\d+ tokens"):
-        load_teacher(str(POLICIES / "tiny-searchqa"), STUDENT, ALFWORLD, "cpu")
+        load_teacher(str(POLICIES / "tiny-searchqa"), STUDENT, ALFWORLD)
 
 
 def test_a_run_on_another_benchmark_is_refused_for_its_vocabulary(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_run_on_another_benchmark_is_refused_for_its_vocabulary(tmp_path: Path
     spec = build_spec(model="tiny", benchmark="searchqa", suite=None, method="grpo", seed=0, overrides=overrides)
     trained(tmp_path, spec)
     with pytest.raises(UserError, match="has another vocabulary than 'tiny': token"):
-        load_teacher(str(Cell(tmp_path, spec).folder), STUDENT, ALFWORLD, "cpu")
+        load_teacher(str(Cell(tmp_path, spec).folder), STUDENT, ALFWORLD)
 
 
 def test_a_run_whose_teacher_has_changed_is_not_continued(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_each_further_policy_is_one_more_copy_of_the_weights(
 
 def test_nobody_by_that_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is no run's folder, and as a model: there is no folder"):
-        load_teacher(str(tmp_path / "nobody"), STUDENT, ALFWORLD, "cpu")
+        load_teacher(str(tmp_path / "nobody"), STUDENT, ALFWORLD)
 
 
 def test_the_options_need_each_other() -> None:

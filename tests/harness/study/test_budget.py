@@ -19,7 +19,7 @@ from stepcredit.harness.engine.stretches import TokenSequence
 from stepcredit.harness.model.shape import ModelShape
 from stepcredit.harness.run.learner import optimizer_of
 from stepcredit.harness.run.loss import Item, loss_terms
-from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.setup.settings import build_spec, with_settings
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.study.budget import When, budget_of, changes_that_fit
 from tests.harness.hub import put_qwen
@@ -34,10 +34,20 @@ QWEN_3B = Qwen2Config(
     max_position_embeddings=32_768,
     tie_word_embeddings=True,
 )
+QWEN_7B = Qwen2Config(
+    vocab_size=152_064,
+    hidden_size=3584,
+    intermediate_size=18_944,
+    num_hidden_layers=28,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+    max_position_embeddings=32_768,
+    tie_word_embeddings=False,
+)
 
 
-def spec(*overrides: str, method: str = "grpo") -> RunSpec:
-    return build_spec(model="qwen2.5-3b", benchmark="alfworld", suite=None, method=method, seed=0, overrides=overrides)
+def spec(*overrides: str, method: str = "grpo", model: str = "qwen2.5-3b") -> RunSpec:
+    return build_spec(model=model, benchmark="alfworld", suite=None, method=method, seed=0, overrides=overrides)
 
 
 class Tracker(TorchDispatchMode):
@@ -78,15 +88,15 @@ def items(chosen: RunSpec) -> list[Item]:
     return [Item(sequence, 1.0, 1, zeros, zeros, torch.ones(response), zeros) for _ in range(count)]
 
 
-def fake_model() -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(QWEN_3B, dtype=torch.bfloat16).eval()
+def fake_model(config: Qwen2Config) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
     return model
 
 
-def peak_of_update(chosen: RunSpec) -> int:
+def peak_of_update(chosen: RunSpec, config: Qwen2Config = QWEN_3B) -> int:
     """Two optimiser steps of two micro-batches each."""
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model, *others = (fake_model() for _ in range(1 if chosen.objective.kl == 0 else 2))
+        model, *others = (fake_model(config) for _ in range(1 if chosen.objective.kl == 0 else 2))
         reference = others[0] if others else None
         optimizer, tracker = optimizer_of(model, chosen.optim), Tracker()
         masters = optimizer.param_groups[0]["params"]
@@ -110,6 +120,23 @@ def test_the_updates_memory_is_what_doctor_says(budget: int, kl: float) -> None:
     assert told.at(When.UPDATE) == pytest.approx(peak_of_update(chosen), rel=0.1)
 
 
+@pytest.mark.parametrize("method", ["grpo", "opd", "stepopsd"])
+@pytest.mark.parametrize(("model", "config", "most"), [("qwen2.5-3b", QWEN_3B, 72e9), ("qwen2.5-7b", QWEN_7B, 130e9)])
+def test_the_presets_fit_the_gpus_they_are_meant_for(model: str, config: Qwen2Config, most: float, method: str) -> None:
+    for benchmark in ("alfworld", "searchqa"):
+        chosen = build_spec(model=model, benchmark=benchmark, suite=None, method=method, seed=0)
+        assert budget_of(chosen, ModelShape.of(config)).peak <= most
+
+
+def test_the_update_of_the_largest_preset_is_what_doctor_says() -> None:
+    offloaded, shape = spec(model="qwen2.5-7b", method="stepopsd"), ModelShape.of(QWEN_7B)
+    assert offloaded.optim.offload
+    here = with_settings(offloaded, ["optim.offload=false"])
+    measured = peak_of_update(here, QWEN_7B)  # fake tensors are on one device
+    assert budget_of(here, shape).at(When.UPDATE) == pytest.approx(measured, rel=0.1)
+    assert measured - 8 * shape.parameters <= 130e9
+
+
 def test_a_model_has_the_sizes_of_its_configuration() -> None:
     shape = ModelShape.of(QWEN_3B)
     assert shape.parameters == 3_085_938_688
@@ -120,7 +147,8 @@ def test_every_copy_of_the_weights_is_told() -> None:
     shape = ModelShape.of(QWEN_3B)
     plain = budget_of(spec("objective.kl=0"), shape)
     taught = budget_of(spec(method="stepopsd"), shape)
-    assert taught.at(When.UPDATE) - plain.at(When.UPDATE) == 2 * 2 * shape.parameters
+    for when in (When.UPDATE, When.CREDIT):  # the reference, and the teacher
+        assert taught.at(when) - plain.at(when) == 2 * shape.parameters
     assert taught.disk_bytes - plain.disk_bytes == 2 * 2 * shape.parameters
 
 

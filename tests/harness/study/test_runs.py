@@ -148,14 +148,14 @@ def test_listing(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(0.0 <= entry["before"] <= 1.0 for entry in listed)
 
 
-def test_evaluation_of_any_checkpoint_repeats_that_of_training(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluation_of_a_checkpoint_repeats_that_of_training(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = folder_of(study)
-    words = ["evaluate", str(folder), "--size", "4", "--checkpoint", "2", "--json"]
+    words = ["evaluate", str(folder), "--size", "4", "--checkpoint", "3", "--json"]
     assert run(words) == 0
     summary = json.loads(capsys.readouterr().out)
     again = read_rows(Path(summary["file"]), EpisodeRow)
     during = read_rows(folder / "episodes.parquet", EpisodeRow)
-    assert again == [row for row in during if row.phase == "eval" and row.update == 2]
+    assert again == [row for row in during if row.phase == "eval" and row.update == 3]
     written = Path(summary["file"]).stat().st_mtime_ns
     assert run(words) == 0
     assert json.loads(capsys.readouterr().out) == summary
@@ -172,7 +172,7 @@ def test_evaluation_on_another_panel(study: Path, capsys: pytest.CaptureFixture[
 
 def test_missing_checkpoint_of_an_evaluation(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", str(folder_of(study)), "--checkpoint", "1"]) == 2
-    assert "keeps the checkpoints of updates [2, 3], not 1" in capsys.readouterr().err
+    assert "keeps the checkpoints of updates [3], not 1" in capsys.readouterr().err
 
 
 def test_differences_name_the_leaves() -> None:
