@@ -119,7 +119,7 @@ def capability_of_run(
     source = checkpoint.find(folder, update)
     asked = questions_of(run.spec, limit) if questions is None else questions
     examination = Examination.of(asked, limit)
-    where = resolve(device, prefers_gpu=preset_named(run.spec.model).prefers_gpu)
+    where = resolve(device, preset_named(run.spec.model).device)
     switch_on(threads, where)
     before = _before(folder, run, examination, where)
     after = _after(folder, run, source, examination, where)

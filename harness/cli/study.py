@@ -202,7 +202,7 @@ def resources(jobs: int | None, threads: int, device: str, model: str) -> Resour
     from stepcredit.harness.model.presets import preset_named
     from stepcredit.harness.study.matrix import Resources
 
-    found = resolve(device, prefers_gpu=preset_named(model).prefers_gpu)
+    found = resolve(device, preset_named(model).device)
     return Resources(jobs or _JOBS[found], threads, found)
 
 
@@ -226,6 +226,7 @@ def run_study(
     from stepcredit.harness.run.schedule import episodes_of
     from stepcredit.harness.setup.parts import inputs_lookup
     from stepcredit.harness.study import matrix, origin
+    from stepcredit.harness.study.room import require_room
     from stepcredit.harness.words import counted
 
     inputs_of = inputs_lookup()
@@ -235,7 +236,8 @@ def run_study(
         f"{len(plan.missing) - len(plan.resumed)} to be started",
         file=sys.stderr,
     )
-    for note in notes:
+    disk = require_room(out, [cell.spec for cell in plan.missing], resources)
+    for note in [*notes, *([f"disk: {disk}"] if disk else [])]:
         print(f"note: {note}", file=sys.stderr)
     if plan.missing:
         origin.record(out, command)

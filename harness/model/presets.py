@@ -11,6 +11,7 @@ from typing import Any
 
 from stepcredit.envs import BENCHMARKS, family_of
 from stepcredit.envs.family import Family
+from stepcredit.harness.device import Wish
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.recipes import stepopsd
 from stepcredit.harness.recipes.recipe import PaperRecipe
@@ -66,9 +67,9 @@ class Preset:
     recipes: Mapping[str, Recipe]
 
     @property
-    def prefers_gpu(self) -> bool:
-        """Whether `--device auto` puts it on a GPU where there is one."""
-        return self.source is not Source.EMBEDDED
+    def device(self) -> Wish:
+        """Where `--device auto` puts it."""
+        return {Source.EMBEDDED: Wish.CPU, Source.PACKAGE: Wish.GPU_IF_ANY, Source.HUB: Wish.GPU}[self.source]
 
     def recipe(self, benchmark: str) -> Recipe:
         """How the policy is trained on a benchmark; a policy from the hub also on those that others registered.

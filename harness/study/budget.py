@@ -49,6 +49,8 @@ class Budget:
 
     parts: tuple[Part, ...]
     disk_bytes: int
+    kept_bytes: int
+    """Of the disk, once the run has ended."""
 
     def at(self, when: When) -> int:
         """Memory in a phase."""
@@ -73,7 +75,7 @@ def budget_of(spec: RunSpec, shape: ModelShape) -> Budget:
     always += [] if spec.optim.offload else [Part("moments of AdamW, float32", When.ALWAYS, 8 * size)]
     always += [Part(name, when, 2 * size) for name, when, there in copies if there]
     stale = 2 * size * (method.needs.stale_refresh is not None)
-    return Budget((*always, *_passing(spec, shape)), KEPT * (14 * size + stale))
+    return Budget((*always, *_passing(spec, shape)), KEPT * (14 * size + stale), 2 * size)
 
 
 def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:

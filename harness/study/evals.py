@@ -181,7 +181,7 @@ def _settle(folder: Path, request: Request, threads: int, device: str) -> _Job:
     split = benchmark.panel(request.split or spec.evaluation.split)
     panel = sub_panel(split, request.size, request.panel_seed, per_subset=request.per_subset)
     temperature = spec.evaluation.temperature if request.temperature is None else request.temperature
-    where = resolve(device, prefers_gpu=preset_named(spec.model).prefers_gpu)
+    where = resolve(device, preset_named(spec.model).device)
     protocol = EvalProtocol(panel, temperature, request.seed)
     source = checkpoint.find(folder, request.checkpoint)
     return _Job(run, source, spec, benchmark, protocol, switch_on(threads, where), where)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from stepcredit.envs import load_benchmark
+from stepcredit.harness.device import Wish
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model import policy
 from stepcredit.harness.model.policy import load_policy
@@ -39,7 +40,7 @@ def test_a_policy_that_warmstart_wrote_is_a_model(tmp_path: Path) -> None:
     shutil.copytree(TINY, tmp_path / "mine")
     found = load_policy(str(tmp_path / "mine"), ALFWORLD)
     assert found.provenance == load_policy("tiny", ALFWORLD).provenance
-    assert not preset_named(str(tmp_path / "mine")).prefers_gpu
+    assert preset_named(str(tmp_path / "mine")).device is Wish.CPU
 
 
 @pytest.mark.parametrize("model", ["Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct@989aa79"])

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from stepcredit.harness.cli.app import run
-from stepcredit.harness.record import checkpoint, manifest
+from stepcredit.harness.record import manifest
 from stepcredit.harness.record.cell import UPDATES
-from stepcredit.harness.record.manifest import Manifest, Status
+from stepcredit.harness.record.manifest import Manifest
 from tests.harness.hub import QWEN, put_qwen
 
 SMALL = (
@@ -35,16 +36,32 @@ def commit(home: Path) -> str:
     return put_qwen(home)
 
 
-def train(home: Path, out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def start(home: Path, out: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "stepcredit.harness.cli", "train", "--model", "qwen2.5-3b", "--suite", "mini"]
     settings = [word for setting in SMALL for word in ("--set", setting)]
-    return subprocess.run(
+    return subprocess.Popen(
         [*command, "--device", "cpu", "--out", str(out), *settings, *words],
         env=os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.getcwd()},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
+
+
+def train(home: Path, out: Path, *words: str) -> str:
+    """What it says."""
+    begun = start(home, out, *words)
+    _, said = begun.communicate()
+    assert begun.returncode == 0, said
+    return said
+
+
+def kill_after_first_update(begun: subprocess.Popen[str], out: Path) -> None:
+    while not list(out.glob("*/checkpoints/update-000001.ckpt")):
+        assert begun.poll() is None
+        time.sleep(0.01)
+    begun.kill()
+    begun.communicate()
 
 
 def run_of(out: Path) -> tuple[Path, Manifest]:
@@ -61,20 +78,18 @@ def diagnostics(folder: Path) -> list[dict[str, Any]]:
 def test_it_trains_in_bfloat16_and_resumes_to_the_same_bits(home: Path, commit: str, tmp_path: Path) -> None:
     """A random policy has no success to learn from: that its weights decay shows that they move."""
     words = [word for setting in DECAY for word in ("--set", setting)]
-    done = train(home, tmp_path, *words)
-    assert done.returncode == 0, done.stderr
-    folder, whole = run_of(tmp_path)
+    assert "note: disk: up to " in train(home, tmp_path / "whole", *words)
+    folder, whole = run_of(tmp_path / "whole")
     assert whole.policy.provenance == f"{QWEN}@{commit}"
     assert whole.final_weights_sha256 != whole.policy.weights_sha256
     for numbers in diagnostics(folder):
         assert 0 < numbers["engine_gap_mean"] < 0.2
         assert numbers["engine_gap_mean"] <= numbers["engine_gap_max"]
 
-    whole.model_copy(update={"status": Status.RUNNING, "final_weights_sha256": None}).write(folder)
-    checkpoint.find(folder, 2).unlink()
-    resumed = train(home, tmp_path, *words)
-    assert resumed.returncode == 0, resumed.stderr
-    _, again = run_of(tmp_path)
+    killed = tmp_path / "killed"
+    kill_after_first_update(start(home, killed, *words), killed)
+    train(home, killed, *words)
+    _, again = run_of(killed)
     assert again.resumed_at == [1]
     assert again.final_weights_sha256 == whole.final_weights_sha256
     assert again.files[UPDATES] == whole.files[UPDATES]
