@@ -230,5 +230,5 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path):
 
 
 def test_a_missing_checkpoint_is_refused(run: Path):
-    with pytest.raises(UserError, match=r"keeps the checkpoints of updates \[0, 1\], not 7"):
+    with pytest.raises(UserError, match=r"keeps the checkpoints of updates \[1\], not 7"):
         capability_of_run(run, update=7)
