@@ -230,13 +230,14 @@ def run_study(
     from stepcredit.harness.words import counted
 
     inputs_of = inputs_lookup()
-    plan = matrix.plan(matrix.cells_of(out, specs, copy=copy), inputs_of)
+    cells = matrix.cells_of(out, specs, copy=copy)
+    disk = require_room(out, [cell.spec for cell in cells if not cell.complete()], resources)
+    plan = matrix.plan(cells, inputs_of)  # loads weights, to know them
     print(
         f"{out}: {len(plan.finished)} of {counted(len(specs), 'run')} complete, {len(plan.resumed)} to be resumed, "
         f"{len(plan.missing) - len(plan.resumed)} to be started",
         file=sys.stderr,
     )
-    disk = require_room(out, [cell.spec for cell in plan.missing], resources)
     for note in [*notes, *([f"disk: {disk}"] if disk else [])]:
         print(f"note: {note}", file=sys.stderr)
     if plan.missing:
