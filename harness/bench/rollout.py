@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -46,6 +47,10 @@ class GenerateEngine:
     def rows(self, tokens: int) -> int:
         """It keeps nothing between turns."""
         return AT_A_TIME
+
+    def awake(self) -> AbstractContextManager[None]:
+        """It holds nothing between sessions."""
+        return nullcontext()
 
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> GenerateSession:
         """Start one sequence per prompt."""

@@ -221,8 +221,9 @@ def run_study(
     The study's folder keeps the command, if there is something for it to do.
 
     Raises:
-        UserError: bad input or no room; see `stepcredit.harness.study.matrix`.
+        UserError: bad input, no room or no such engine here; see `stepcredit.harness.study.matrix`.
     """
+    from stepcredit.harness.engine.choice import require_installed
     from stepcredit.harness.run.schedule import episodes_of
     from stepcredit.harness.setup.parts import inputs_lookup
     from stepcredit.harness.study import matrix, origin
@@ -231,7 +232,10 @@ def run_study(
 
     inputs_of = inputs_lookup()
     cells = matrix.cells_of(out, specs, copy=copy)
-    disk = require_room(out, [cell.spec for cell in cells if not cell.complete()], resources)
+    missing = [cell.spec for cell in cells if not cell.complete()]
+    for engine in {spec.engine for spec in missing}:
+        require_installed(engine)
+    disk = require_room(out, missing, resources)
     plan = matrix.plan(cells, inputs_of)  # loads weights, to know them
     print(
         f"{out}: {len(plan.finished)} of {counted(len(specs), 'run')} complete, {len(plan.resumed)} to be resumed, "

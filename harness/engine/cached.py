@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 
 from stepcredit.harness.engine.attention import Readers, cached_batch, packed_logits
 from stepcredit.harness.engine.cache import Heads, RowCache
-from stepcredit.harness.engine.contract import Sample, draw
+from stepcredit.harness.engine.contract import NOT_FINITE, Sample, draw
 from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.seeds import uniforms
@@ -34,8 +35,7 @@ class TransformersEngine:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._heads = Heads.of(model)
-        ends = getattr(model.generation_config, "eos_token_id", None)
-        self._ends = frozenset([ends] if isinstance(ends, int) else ends or [])
+        self._ends = end_tokens(model)
 
     @property
     def exact(self) -> bool:
@@ -49,9 +49,19 @@ class TransformersEngine:
         """As many as 16 GiB of keys and values."""
         return max(1, CACHE_BYTES // (tokens * self._heads.bytes_per_token(self._model.dtype.itemsize)))
 
+    def awake(self) -> AbstractContextManager[None]:
+        """It runs the policy's own model, and its sessions own their caches: there is nothing to wake."""
+        return nullcontext()
+
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> CachedSession:
         """Start one sequence per prompt; equal prompts are computed once."""
         return CachedSession(self._model, self._heads, self._ends, prompts)
+
+
+def end_tokens(model: PreTrainedModel) -> frozenset[int]:
+    """Tokens that end a response."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return frozenset([ends] if isinstance(ends, int) else ends or [])
 
 
 class CachedSession:
@@ -162,7 +172,7 @@ def _by_row(parts: Sequence[tuple[NDArray[np.int64], Tensor]], rows: int) -> lis
     owner_K = np.concatenate([owner for owner, _ in parts])
     value_K = torch.cat([values for _, values in parts]).cpu().numpy()
     if not np.isfinite(value_K).all():
-        raise UserError("the policy's log-probabilities are not finite: its weights are damaged, or training diverged")
+        raise UserError(NOT_FINITE)
     order = np.argsort(owner_K, kind="stable")
     return np.split(value_K[order], np.searchsorted(owner_K[order], np.arange(1, rows)))
 

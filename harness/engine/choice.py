@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from stepcredit.harness.engine.cached import TransformersEngine
 from stepcredit.harness.engine.contract import Engine
+from stepcredit.harness.engine.vllm import VllmEngine, require_vllm
 from stepcredit.harness.model.policy import Policy
+from stepcredit.harness.spec import EngineName
 
 
-def engine_of(policy: Policy) -> Engine:
+def engine_of(policy: Policy, name: EngineName = EngineName.TRANSFORMERS) -> Engine:
     """The engine that draws a policy's episodes; it follows the policy's weights as they change.
 
     Raises:
-        UserError: no engine runs a model of this kind.
+        UserError: the engine does not run a model of this kind, or is not installed.
     """
+    if name is EngineName.VLLM:
+        return VllmEngine(policy.model, len(policy.tokenizer))
     return TransformersEngine(policy.model)
+
+
+def require_installed(name: EngineName) -> None:
+    """See that an engine is there before anything is loaded for it.
+
+    Raises:
+        UserError: it is not, or in an untested version.
+    """
+    if name is EngineName.VLLM:
+        require_vllm()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stepcredit.harness.engine.turns import TurnTracker
+
+NOT_FINITE = "the policy's log-probabilities are not finite: its weights are damaged, or training diverged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,15 @@ class Engine(Protocol):
         """How many sequences of so many tokens it holds together, at least one; the same on every machine."""
         ...
 
+    def awake(self) -> AbstractContextManager[None]:
+        """Around sessions: within it the policy's weights stand still, outside an engine need hold no memory for them.
+
+        One that is awake already stays so.
+        """
+        ...
+
     def open(self, prompts: Sequence[NDArray[np.int64]]) -> Session:
-        """Start one sequence per prompt."""
+        """Start one sequence per prompt; while the engine is awake."""
         ...
 
 

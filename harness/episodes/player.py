@@ -8,6 +8,7 @@ from stepcredit.envs.contract import Benchmark
 from stepcredit.harness.engine.choice import engine_of
 from stepcredit.harness.engine.contract import Engine
 from stepcredit.harness.model.policy import Policy
+from stepcredit.harness.spec import EngineName
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,10 @@ class Player:
     benchmark: Benchmark
 
     @classmethod
-    def of(cls, policy: Policy, benchmark: Benchmark) -> Player:
-        """With the policy's own engine.
+    def of(cls, policy: Policy, benchmark: Benchmark, engine: EngineName = EngineName.TRANSFORMERS) -> Player:
+        """With an engine of that name.
 
         Raises:
-            UserError: no engine runs a model of this kind.
+            UserError: it does not run a model of this kind, or is not installed.
         """
-        return cls(policy, engine_of(policy), benchmark)
+        return cls(policy, engine_of(policy, engine), benchmark)

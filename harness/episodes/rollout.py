@@ -46,8 +46,9 @@ def play(player: Player, episodes: Sequence[Episode], spec: RolloutSpec) -> None
         [episode for episode in episodes if episode.stop is None],
         player.engine.rows(spec.max_context_tokens),
     )
-    for first in range(0, len(waiting), size):
-        _play_together(player, waiting[first : first + size], spec)
+    with player.engine.awake():
+        for first in range(0, len(waiting), size):
+            _play_together(player, waiting[first : first + size], spec)
 
 
 def _play_together(player: Player, live: list[Episode], spec: RolloutSpec) -> None:

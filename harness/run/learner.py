@@ -62,7 +62,7 @@ class Learner:
             UserError: no engine runs the model, or an option has no effect on it.
         """
         policy, refresh = parts.policy, parts.method.needs.stale_refresh
-        player = Player.of(policy, parts.benchmark)
+        player = Player.of(policy, parts.benchmark, spec.engine)
         if player.engine.exact and spec.objective.importance is not Importance.NONE:
             raise UserError(
                 f"objective.importance is {spec.objective.importance}, but the engine of model {spec.model!r} draws "

@@ -11,14 +11,15 @@ from pydantic import BaseModel, ValidationError
 
 from stepcredit.envs import benchmark_names, complete_options, family_of
 from stepcredit.envs.family import Suite
+from stepcredit.harness.engine.vllm import TESTED, vllm_version
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.model.presets import preset_named
-from stepcredit.harness.spec import RolloutSpec, RunSpec
+from stepcredit.harness.model.presets import Source, preset_named
+from stepcredit.harness.spec import EngineName, RolloutSpec, RunSpec
 from stepcredit.harness.words import one_of, spelled
 
 _CHOSEN_BY_OPTION = {"model", "benchmark", "suite", "method", "seed"}
 _DRAWN_BY_TRAINING = {"tasks", "group", "temperature"}  # an evaluation plays each task once, and has --temperature
-_PLAYED = [f"rollout.{name}" for name in RolloutSpec.model_fields if name not in _DRAWN_BY_TRAINING]
+_PLAYED = ["engine", *(f"rollout.{name}" for name in RolloutSpec.model_fields if name not in _DRAWN_BY_TRAINING)]
 _FAR = 50
 
 
@@ -34,7 +35,8 @@ def build_spec(
 ) -> RunSpec:
     """The preset's settings, then the overrides, then the benchmark's and the method's defaults for what is left open.
 
-    On another suite than the preset's, episodes get that suite's limits. Names are taken in any case and spelling.
+    A model from the hub is run by vLLM where a tested version is installed, if nothing else is said. On another suite
+    than the preset's, episodes get that suite's limits. Names are taken in any case and spelling.
 
     Args:
         model: preset of the policy.
@@ -60,6 +62,8 @@ def build_spec(
     content["method_options"] = dict(recipe.method_options.get(method, {}))
     for path, value in (settings or {}).items():
         _put(content, path, value)
+    if preset_named(model).source is Source.HUB and vllm_version() in TESTED:
+        content.setdefault("engine", EngineName.VLLM)
     for text in overrides:
         _apply(content, text)
     content |= {
@@ -80,7 +84,7 @@ def evaluated_elsewhere(spec: RunSpec, suite: str | None, overrides: Sequence[st
     Args:
         spec: the run's.
         suite: None takes the run's own.
-        overrides: `rollout.field=value` and `env_options.field=value` texts; others would have no effect.
+        overrides: texts that set `rollout.field`, `env_options.field` or `engine`; others would have no effect.
 
     Raises:
         UserError: unknown suite or setting, or a value out of range.

@@ -18,7 +18,7 @@ from stepcredit.harness.episodes.rollout import AT_A_TIME
 from stepcredit.harness.model.shape import ModelShape
 from stepcredit.harness.record.checkpoint import KEPT
 from stepcredit.harness.setup.settings import with_settings
-from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.spec import EngineName, RunSpec
 from stepcredit.methods.registry import build
 
 _DRAWN_TOGETHER = 26  # bytes a logit: bfloat16, two float32 and two int64 of it
@@ -82,7 +82,12 @@ def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
     """What comes and goes."""
     context, tokens = spec.rollout.max_context_tokens, max(spec.optim.token_budget, spec.rollout.max_context_tokens)
     rows = max(1, min(AT_A_TIME, CACHE_BYTES // (context * shape.bytes_per_token)))  # an evaluation may have as many
-    yield Part(f"keys and values, {rows} episodes", When.ROLLOUT, rows * context * shape.bytes_per_token)
+    if spec.engine is EngineName.VLLM:
+        copied = shape.parameters + shape.vocabulary * shape.hidden  # its head is never tied
+        yield Part("weights in vLLM, bfloat16", When.ROLLOUT, 2 * copied)
+        yield Part("keys and values in vLLM", When.ROLLOUT, CACHE_BYTES)
+    else:
+        yield Part(f"keys and values, {rows} episodes", When.ROLLOUT, rows * context * shape.bytes_per_token)
     yield Part("logits that are drawn from", When.ROLLOUT, rows * shape.vocabulary * _DRAWN_TOGETHER)
     responses = tokens * spec.rollout.max_response_tokens // context if spec.rollout.window is not None else tokens
     at_once = min(responses, HEAD_TOKENS) if spec.optim.recompute else responses
@@ -109,6 +114,7 @@ def changes_that_fit(spec: RunSpec, shape: ModelShape, available: int) -> list[t
 def _candidates(spec: RunSpec) -> Sequence[str]:
     smaller = [f"optim.token_budget={spec.optim.token_budget // part}" for part in (2, 4)]
     return [
+        *(["engine=transformers"] if spec.engine is not EngineName.TRANSFORMERS else []),
         *([] if spec.optim.recompute else ["optim.recompute=true"]),
         *([] if spec.optim.offload else ["optim.offload=true"]),
         *(text for text in smaller if spec.optim.token_budget > spec.rollout.max_context_tokens),

@@ -192,7 +192,7 @@ def _episodes(job: _Job, report: Callable[[int, int], None]) -> list[EpisodeRow]
     policy = load_policy(spec.model, job.benchmark, job.device)
     state, weights = checkpoint.load(job.source, job.run.spec_sha256)
     policy.model.load_state_dict(weights.model)
-    groups = evaluate(Player.of(policy, job.benchmark), spec.rollout, job.protocol, report)
+    groups = evaluate(Player.of(policy, job.benchmark, spec.engine), spec.rollout, job.protocol, report)
     split = job.protocol.panel.split
     return episode_rows(groups, phase="eval", update=state.update, split=split, seed=spec.seed)
 

@@ -71,6 +71,12 @@ def toy_policy(seed: int = 0) -> Policy:
     return policy
 
 
+def without_bias(model: PreTrainedModel) -> PreTrainedModel:
+    """With a head as models have it."""
+    model.lm_head.bias = None
+    return model
+
+
 def sharpen(model: PreTrainedModel, seed: int) -> None:
     """Larger weights, so that distributions are far from uniform and contexts matter."""
     generator = torch.Generator().manual_seed(seed)
@@ -88,6 +94,7 @@ def llama(seed: int = 0) -> PreTrainedModel:
         intermediate_size=96,
         num_hidden_layers=2,
         num_attention_heads=8,
+        head_dim=32,
         num_key_value_heads=2,
         max_position_embeddings=512,
         bos_token_id=None,

@@ -1,5 +1,7 @@
 """Laws of sampling over a cache: what is drawn, and with which probability, is that of plain forward passes."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from typing import cast
 
 import numpy as np
@@ -13,16 +15,35 @@ from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, TopPLog
 from stepcredit.envs.contract import Benchmark
 from stepcredit.harness.bench.rollout import GenerateEngine
 from stepcredit.harness.engine.cached import TransformersEngine
-from stepcredit.harness.engine.contract import Sample, draw
+from stepcredit.harness.engine.contract import Engine, Sample, draw
 from stepcredit.harness.engine.turns import TurnTracker
+from stepcredit.harness.engine.vllm import VllmEngine
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.errors import UserError
-from tests.harness.support import DRAWS, SPEC, TASKS, Toys, llama, plain_logprobs, toy_policy
+from stepcredit.harness.run.learner import optimizer_of
+from stepcredit.harness.spec import EngineName, OptimSpec
+from tests.harness.support import DRAWS, SPEC, TASKS, Toys, llama, plain_logprobs, toy_policy, without_bias
 
 POLICY = toy_policy()
-MODELS: dict[str, PreTrainedModel] = {"qwen3": POLICY.model, "llama": llama()}
+MODELS: dict[str, PreTrainedModel] = {"qwen3": without_bias(toy_policy().model), "llama": llama()}
+QWEN3 = MODELS["qwen3"]
 Prompts = list[NDArray[np.int64]]
+Start = Callable[[PreTrainedModel], Engine]
+
+
+def vocabulary(model: PreTrainedModel) -> int:
+    return int(model.config.vocab_size)
+
+
+@pytest.fixture(scope="module", params=EngineName)
+def start(request: pytest.FixtureRequest) -> Start:
+    """Starts the engine that is tested; one a model, as starting vLLM takes seconds."""
+    if request.param is EngineName.TRANSFORMERS:
+        return TransformersEngine
+    pytest.importorskip("vllm", reason="vLLM is not installed; make test-vllm installs it")
+    started: dict[PreTrainedModel, Engine] = {}
+    return lambda model: started.get(model) or started.setdefault(model, VllmEngine(model, vocabulary(model)))
 
 
 def prompts_of(lengths: list[int], seed: int = 0) -> Prompts:
@@ -40,29 +61,39 @@ def mixed() -> TurnTracker:
 
 
 def play(
-    model: PreTrainedModel, prompts: Prompts, seeds: list[int], turns: int = 3, temperature: float = 1.0
+    engine: Engine, prompts: Prompts, seeds: list[int], turns: int = 3, temperature: float = 1.0
 ) -> tuple[list[list[Sample]], Prompts]:
     """Several turns with observations of uneven length; the samples by turn, and the transcripts at the end."""
-    session = TransformersEngine(model).open(prompts)
     texts, by_turn = [list(prompt) for prompt in prompts], []
-    for turn in range(turns):
-        samples = session.generate(
-            seeds=[seed + 1000 * turn for seed in seeds], new_tracker=mixed, max_tokens=7, temperature=temperature
-        )
-        observations = [list(range(1, 2 + (seed + turn) % 5)) for seed in seeds]
-        session.append(observations)
-        for text, sample, observation in zip(texts, samples, observations, strict=True):
-            text += [*sample.token_ids, *observation]
-        by_turn.append(samples)
+    with engine.awake():
+        session = engine.open(prompts)
+        for turn in range(turns):
+            samples = session.generate(
+                seeds=[seed + 1000 * turn for seed in seeds], new_tracker=mixed, max_tokens=7, temperature=temperature
+            )
+            observations = [list(range(1, 2 + (seed + turn) % 5)) for seed in seeds]
+            session.append(observations)
+            for text, sample, observation in zip(texts, samples, observations, strict=True):
+                text += [*sample.token_ids, *observation]
+            by_turn.append(samples)
     return by_turn, [np.array(text) for text in texts]
+
+
+def one_turn(
+    engine: Engine, prompts: Prompts, seeds: list[int], *, max_tokens: int, temperature: float = 1.0, top_p: float = 1.0
+) -> list[Sample]:
+    with engine.awake():
+        return engine.open(prompts).generate(
+            seeds=seeds, new_tracker=endless, max_tokens=max_tokens, temperature=temperature, top_p=top_p
+        )
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_logprobs_are_those_of_a_plain_forward_pass(name: str, temperature: float) -> None:
+def test_logprobs_are_those_of_a_plain_forward_pass(start: Start, name: str, temperature: float) -> None:
     prompts = prompts_of([5, 40, 1, 5, 23])
     prompts[3] = prompts[0]
-    by_turn, texts = play(MODELS[name], prompts, [1, 2, 3, 4, 5], temperature=temperature)
+    by_turn, texts = play(start(MODELS[name]), prompts, [1, 2, 3, 4, 5], temperature=temperature)
     for row, text in enumerate(texts):
         end = len(prompts[row])
         for turn, samples in enumerate(by_turn):
@@ -75,37 +106,38 @@ def test_logprobs_are_those_of_a_plain_forward_pass(name: str, temperature: floa
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.lists(st.integers(1, 60), min_size=2, max_size=40), st.integers(0, 2**31))
-def test_a_row_draws_the_same_alone_and_in_company(lengths: list[int], seed: int) -> None:
+@given(lengths=st.lists(st.integers(1, 60), min_size=2, max_size=40), seed=st.integers(0, 2**31))
+def test_a_row_draws_the_same_alone_and_in_company(start: Start, lengths: list[int], seed: int) -> None:
     prompts, seeds = prompts_of(lengths, seed), [seed + row for row in range(len(lengths))]
-    together, _ = play(POLICY.model, prompts, seeds, turns=2)
+    together, _ = play(start(QWEN3), prompts, seeds, turns=2)
     chosen = seed % len(lengths)
-    alone, _ = play(POLICY.model, [prompts[chosen]], [seeds[chosen]], turns=2)
+    alone, _ = play(start(QWEN3), [prompts[chosen]], [seeds[chosen]], turns=2)
     for samples, single in zip(together, alone, strict=True):
         assert samples[chosen].token_ids.tolist() == single[0].token_ids.tolist()
         np.testing.assert_allclose(samples[chosen].logprobs, single[0].logprobs, atol=1e-5)
 
 
-def test_dropping_rows_leaves_the_others_as_they_were() -> None:
+def test_dropping_rows_leaves_the_others_as_they_were(start: Start) -> None:
     prompts = prompts_of([9, 4, 30, 12, 7, 7])
     generate = {"new_tracker": endless, "max_tokens": 4, "temperature": 1.0}
-    together, alone = (TransformersEngine(POLICY.model).open(chosen) for chosen in (prompts, [prompts[2]]))
-    rows = [0, 1, 2, 3, 4, 5]
-    for kept in ([1, 2, 4, 5], [1, 2], [2]):
-        samples = together.generate(seeds=rows, **generate)
-        single = alone.generate(seeds=[2], **generate)
-        assert samples[rows.index(2)].token_ids.tolist() == single[0].token_ids.tolist()
-        np.testing.assert_allclose(samples[rows.index(2)].logprobs, single[0].logprobs, atol=1e-5)
-        together.keep([rows.index(row) for row in kept])
-        together.append([[3, row] for row in kept])
-        alone.append([[3, 2]])
-        rows = kept
-    assert len(together.generate(seeds=rows, **generate)) == 1
+    engine, rows = start(QWEN3), [0, 1, 2, 3, 4, 5]
+    with engine.awake():
+        together, alone = (engine.open(chosen) for chosen in (prompts, [prompts[2]]))
+        for kept in ([1, 2, 4, 5], [1, 2], [2]):
+            samples = together.generate(seeds=rows, **generate)
+            single = alone.generate(seeds=[2], **generate)
+            assert samples[rows.index(2)].token_ids.tolist() == single[0].token_ids.tolist()
+            np.testing.assert_allclose(samples[rows.index(2)].logprobs, single[0].logprobs, atol=1e-5)
+            together.keep([rows.index(row) for row in kept])
+            together.append([[3, row] for row in kept])
+            alone.append([[3, 2]])
+            rows = kept
+        assert len(together.generate(seeds=rows, **generate)) == 1
 
 
-def test_equal_seeds_give_equal_bits_and_other_seeds_other_tokens() -> None:
+def test_equal_seeds_give_equal_bits_and_other_seeds_other_tokens(start: Start) -> None:
     prompts = prompts_of([6, 20, 20, 11])
-    runs = [play(POLICY.model, prompts, seeds)[0] for seeds in ([1, 2, 3, 4], [1, 2, 3, 4], [5, 6, 7, 8])]
+    runs = [play(start(QWEN3), prompts, seeds)[0] for seeds in ([1, 2, 3, 4], [1, 2, 3, 4], [5, 6, 7, 8])]
     bits = [
         [(sample.token_ids.tobytes(), sample.logprobs.tobytes()) for samples in run for sample in samples]
         for run in runs
@@ -114,20 +146,19 @@ def test_equal_seeds_give_equal_bits_and_other_seeds_other_tokens() -> None:
     assert all(a != b for a, b in zip(bits[0], bits[2], strict=True))
 
 
-def test_greedy_takes_the_likeliest_token() -> None:
+def test_greedy_takes_the_likeliest_token(start: Start) -> None:
     prompt = prompts_of([12])[0]
-    session = TransformersEngine(POLICY.model).open([prompt])
-    sample = session.generate(seeds=[0], new_tracker=endless, max_tokens=6, temperature=0.0)[0]
+    sample = one_turn(start(QWEN3), [prompt], [0], max_tokens=6, temperature=0.0)[0]
     text = prompt.tolist()
     for token in sample.token_ids:
         with torch.no_grad():
-            assert token == int(POLICY.model(torch.tensor([text])).logits[0, -1].argmax())
+            assert token == int(QWEN3(torch.tensor([text])).logits[0, -1].argmax())
         text.append(int(token))
-    np.testing.assert_allclose(sample.logprobs, plain_logprobs(POLICY.model, text, 6), atol=1e-5)
+    np.testing.assert_allclose(sample.logprobs, plain_logprobs(QWEN3, text, 6), atol=1e-5)
 
 
-def test_a_turn_ends_with_its_action_or_is_truncated() -> None:
-    by_turn, _ = play(POLICY.model, prompts_of([5] * 30), list(range(30)))
+def test_a_turn_ends_with_its_action_or_is_truncated(start: Start) -> None:
+    by_turn, _ = play(start(QWEN3), prompts_of([5] * 30), list(range(30)))
     samples = [sample for turn in by_turn for sample in turn]
     assert {sample.truncated for sample in samples} == {True, False}
     for sample in samples:
@@ -137,15 +168,69 @@ def test_a_turn_ends_with_its_action_or_is_truncated() -> None:
         assert len(closing) == 7 if sample.truncated else len(closing) <= 7
 
 
-def test_an_end_of_text_token_truncates_the_turn() -> None:
+def test_an_end_of_text_token_truncates_the_turn(start: Start) -> None:
     model = llama()
     model.generation_config.eos_token_id = list(range(0, 96, 2))
-    session = TransformersEngine(model).open(prompts_of([5] * 20))
-    samples = session.generate(seeds=list(range(20)), new_tracker=endless, max_tokens=9, temperature=1.0)
+    samples = one_turn(start(model), prompts_of([5] * 20), list(range(20)), max_tokens=9)
     for sample in samples:
         assert sample.truncated
         assert all(token % 2 for token in sample.token_ids[:-1])
         assert sample.token_ids[-1] % 2 == 0 or len(sample.token_ids) == 9
+
+
+def add_noise(model: PreTrainedModel) -> None:
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn(weight.shape, generator=generator) * 0.05)
+
+
+def take_a_step(model: PreTrainedModel) -> None:
+    optimizer = optimizer_of(model, OptimSpec(lr=0.01))
+    model(input_ids=torch.arange(20)[None], labels=torch.arange(20)[None]).loss.backward()
+    optimizer.step()
+    model.zero_grad()
+
+
+def load_others(model: PreTrainedModel) -> None:
+    model.load_state_dict({name: weight * 1.1 for name, weight in model.state_dict().items()})
+
+
+def swap_their_memory(model: PreTrainedModel) -> None:
+    for weight in model.parameters():
+        weight.data = weight.data * 0.9
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("change", [add_noise, take_a_step, load_others, swap_their_memory])
+def test_it_follows_weights_however_they_change(
+    start: Start, name: str, change: Callable[[PreTrainedModel], None]
+) -> None:
+    model, prompt = MODELS[name], prompts_of([30])[0]
+    engine, kept = start(model), deepcopy(model.state_dict())
+    before = one_turn(engine, [prompt], [3], max_tokens=8)[0]
+    change(model)
+    after = one_turn(engine, [prompt], [3], max_tokens=8)[0]
+    plain = plain_logprobs(model, [*prompt, *after.token_ids], 8)
+    model.load_state_dict(kept)
+    np.testing.assert_allclose(after.logprobs, plain, atol=2e-5)  # larger weights, larger logits
+    assert not np.allclose(plain_logprobs(model, [*prompt, *after.token_ids], 8), plain, atol=1e-3)
+    again = one_turn(engine, [prompt], [3], max_tokens=8)[0]
+    assert again.token_ids.tolist() == before.token_ids.tolist()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.0, 0.8), (0.0, 1.0)])
+def test_every_engine_draws_the_same_tokens(start: Start, name: str, temperature: float, top_p: float) -> None:
+    prompts, seeds = prompts_of([5, 40, 1, 5, 23, 90]), list(range(6))
+    reference = TransformersEngine(MODELS[name])
+    ours, theirs = (
+        one_turn(engine, prompts, seeds, max_tokens=12, temperature=temperature, top_p=top_p)
+        for engine in (start(MODELS[name]), reference)
+    )
+    assert [sample.token_ids.tolist() for sample in ours] == [sample.token_ids.tolist() for sample in theirs]
+    for sample, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(sample.logprobs, other.logprobs, atol=1e-5)
 
 
 @pytest.mark.parametrize(("uniform", "token"), [(0.0, 0), (0.19, 0), (0.21, 1), (0.49, 1), (0.51, 3), (1 - 2**-53, 3)])
@@ -176,12 +261,12 @@ def test_draw_sharpens_with_temperature() -> None:
     assert logprob.item() == pytest.approx(-np.log1p(np.exp(-2.0)), abs=1e-6)
 
 
-def test_weights_that_are_not_numbers_are_named() -> None:
+def test_weights_that_are_not_numbers_are_named(start: Start) -> None:
     model = llama()
     model.lm_head.weight.data[3, 3] = float("nan")
-    session = TransformersEngine(model).open(prompts_of([5]))
+    engine = start(model)
     with pytest.raises(UserError, match="not finite"):
-        session.generate(seeds=[0], new_tracker=endless, max_tokens=2, temperature=1.0)
+        one_turn(engine, prompts_of([5]), [0], max_tokens=2)
 
 
 def test_a_model_with_sliding_attention_is_refused() -> None:
