@@ -46,7 +46,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("episodes", "record"),
         ("capability", "setup"),
         ("run", "warmstart"),
-        ("bench", "study"),
+        ("bench", "imitation", "study"),
         ("cli",),
     ),
     "paper": (

@@ -61,11 +61,34 @@ def bench(
 
 
 def warmstart(
-    out: Annotated[Path, typer.Option("--out", help="New folder for the policy.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the policy.")],
     benchmark: options.Benchmark = "alfworld",
+    model: Annotated[
+        str | None, typer.Option("--model", help="A pretrained model to warm-start; default: the embedded policy.")
+    ] = None,
+    suite: options.Suite = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of demonstrations and adapters.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Such as updates=200, rollout.tasks=8, optim.lr=1e-4."),
+    ] = None,
+    rank: Annotated[int | None, typer.Option("--rank", min=1, help="Of LoRA adapters; default: all weights.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="torch threads; default: 1.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda or auto; default: auto.")] = None,
 ) -> None:
-    """Make a benchmark's embedded policy again: clone an expert on generated tasks. Half an hour."""
+    """Clone an expert on generated tasks: the embedded policy again in half an hour, or a pretrained model.
+
+    A pretrained model's is resumed by the same command. Its folder is a --model of train and reproduce.
+    """
+    from stepcredit.harness.cli.imitation import warm_start_of
+    from stepcredit.harness.errors import UserError
     from stepcredit.harness.setup.settings import benchmark_called
     from stepcredit.harness.warmstart import build
 
-    build.main(benchmark_called(benchmark), out)
+    benchmark = benchmark_called(benchmark)
+    if model is not None:
+        warm_start_of(model, benchmark, suite, seed or 0, settings or (), rank, out, threads or 1, device or "auto")
+        return
+    if any(option is not None for option in (suite, seed, settings, rank, threads, device)):
+        raise UserError("the embedded policy's warm start takes --benchmark and --out alone; name a --model")
+    build.main(benchmark, out)

@@ -71,6 +71,11 @@ class Episode:
         return len(self._steps)
 
     @property
+    def answer(self) -> str:
+        """What the environment said to the last turn; empty before the first."""
+        return self._steps[-1].observation if self._steps else ""
+
+    @property
     def seed(self) -> int:
         """Of the next turn's draws."""
         return self._seed_of(self.task.id, self.index, self.turn)

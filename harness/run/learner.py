@@ -136,7 +136,7 @@ class Learner:
 
 
 def optimizer_of(model: nn.Module, settings: OptimSpec) -> AdamW:
-    """AdamW on a float32 model's own weights, on float32 masters of a bfloat16 one's.
+    """AdamW on a float32 model's own weights that need a gradient, on float32 masters of a bfloat16 one's.
 
     Raises:
         UserError: the weights are of another type.
@@ -147,9 +147,10 @@ def optimizer_of(model: nn.Module, settings: OptimSpec) -> AdamW:
         "weight_decay": settings.weight_decay,
         "foreach": False,  # one tensor at a time: the order of operations, and so the bits, are the same everywhere
     }
-    kinds = {weight.dtype for weight in model.parameters()}
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    kinds = {weight.dtype for weight in trained}
     if kinds == {torch.float32}:
-        return (RestingAdamW if settings.offload else AdamW)(model.parameters(), **chosen)
+        return (RestingAdamW if settings.offload else AdamW)(trained, **chosen)
     if kinds == {torch.bfloat16}:
         return (RestingMasterAdamW if settings.offload else MasterAdamW)(model, **chosen)
     raise UserError(

@@ -33,12 +33,12 @@ class MasterAdamW(AdamW):
     free between updates.
 
     Args:
-        model: in bfloat16; its weights change in place with every step.
+        model: in bfloat16; its weights that need a gradient change in place with every step.
         settings: of AdamW.
     """
 
     def __init__(self, model: nn.Module, **settings: Any) -> None:
-        self._weights = dict(model.named_parameters())
+        self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._masters = [
             nn.Parameter(weight.detach().float(), requires_grad=False) for weight in self._weights.values()
         ]

@@ -71,6 +71,24 @@ class Tape:
         return Demonstration(np.array(self.tokens, dtype=np.int64), np.array(self.weights, dtype=np.float32))
 
 
+class Nerves:
+    """Lets an expert slip now and then, and then more easily once more."""
+
+    def __init__(self, spec: DemonstrationSpec, rng: random.Random) -> None:
+        self._spec, self._rng, self._slips = spec, rng, spec.wrong
+
+    def shown(self, expert: Searcher) -> tuple[Decision, bool]:
+        """What the expert does next, and whether it is to be imitated: what it intended is, a slip is not."""
+        intended, slipped = expert.decide(), self._rng.random() < self._slips
+        self._slips = self._spec.again if slipped else self._spec.wrong
+        return (_wrong(intended, expert, self._rng), False) if slipped else (intended, True)
+
+
+def response_of(decision: Decision) -> str:
+    """The text of a turn."""
+    return f"<think>{decision.thought}</think><action>{decision.action}</action>"
+
+
 class Demonstrator:
     """Plays episodes with the searching expert and writes them down as the policy would see them."""
 
@@ -85,10 +103,6 @@ class Demonstrator:
             hint = self.successful_actions(make_env(), rng) if rng.random() < self._spec.hinted else []
             yield self._episode(make_env(), hint, rng)
 
-    def response(self, decision: Decision) -> str:
-        """The text of a turn."""
-        return f"<think>{decision.thought}</think><action>{decision.action}</action>"
-
     def searcher(self, rng: random.Random, *, skill: Skill | None = None) -> Searcher:
         """A fresh expert."""
         return Searcher(self._homes, skill or self._spec.skill, rng)
@@ -98,26 +112,20 @@ class Demonstrator:
         text = env.reset().text
         expert.begin(text)
         tape.write(self._transcript.first(text), self._spec.observation_weight)
-        hint_at, slips = hint_turn(len(hint), rng), self._spec.wrong
+        hint_at, nerves = hint_turn(len(hint), rng), Nerves(self._spec, rng)
         for turn in range(self._spec.max_turns):
             if turn == hint_at:
                 tape.show(self._transcript, "\n".join(hint))
                 expert.read_hint(hint)
                 expert.skill = Skill()
-            decision, weight, slipped = expert.decide(), 1.0, rng.random() < slips
-            if slipped:
-                decision, weight = _wrong(decision, expert, rng), 0.0
-            slips = self._spec.again if slipped else self._spec.wrong
+            decision, imitated = nerves.shown(expert)
             result = env.step(decision.action)
-            tape.write(self._encode_response(decision), weight)
+            tape.write(self._transcript.response(response_of(decision)), float(imitated))
             tape.write(self._transcript.following(result.observation.text), self._spec.observation_weight)
             if result.done:
                 break
             expert.observe(decision.action, result.observation.text)
         return tape.demonstration()
-
-    def _encode_response(self, decision: Decision) -> list[int]:
-        return self._transcript.response(self.response(decision))
 
     def successful_actions(self, env: Env, rng: random.Random) -> list[str]:
         """The admitted actions of another expert's episode on the task, as a peer's would be; empty if it failed."""

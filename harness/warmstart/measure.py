@@ -49,12 +49,13 @@ def measure(
     ids = sorted(hints)
     foreign = {task: hints[other] for task, other in zip(ids, [*ids[1:], *ids[:1]], strict=True)}
     arms: Mapping[str, Mapping[str, str]] = {"none": {}, "true": hints, "foreign": foreign}
-    return [_measure(policy, benchmark, panel, limits, name, shown) for name, shown in arms.items()]
+    return [measure_arm(policy, benchmark, panel, limits, name, shown) for name, shown in arms.items()]
 
 
-def _measure(
+def measure_arm(
     policy: Policy, benchmark: Benchmark, panel: Panel, limits: RolloutSpec, name: str, shown: Mapping[str, str]
 ) -> Measurement:
+    """One of them, on the panel; `shown` maps task ids to hindsight texts."""
     seed = seed_for("measure", panel.sha256)
     one_each = limits.model_copy(update={"group": 1})
     groups = rollout(Player.of(policy, benchmark), panel.tasks, one_each, Draws(seed, update=0), shown)

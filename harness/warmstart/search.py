@@ -64,7 +64,7 @@ class SearchDemonstrator:
 
     def __init__(self, spec: SearchDemonstrationSpec, transcript: Transcript) -> None:
         self._spec, self._transcript = spec, transcript
-        self._guesses = _values_by_slot()
+        self._guesses = values_by_slot()
 
     def stream(self, rng: random.Random) -> Iterator[Demonstration]:
         """Endless demonstrations, in one world after the other, so that reading pays and remembering does not.
@@ -84,7 +84,7 @@ class SearchDemonstrator:
     def episode(self, draft: Draft, retriever: Retriever, rng: random.Random) -> Demonstration:
         """One episode."""
         spec, tape = self._spec, Tape()
-        env = SearchQaEnv(_question(draft), retriever, Rules())
+        env = SearchQaEnv(question_of(draft), retriever, Rules())
         solver = Solver(draft, spec.habits, self._guesses, rng)
         tape.write(self._transcript.first(env.reset().text), spec.observation_weight)
         hint = solution(draft) if rng.random() < spec.hinted else []
@@ -93,15 +93,13 @@ class SearchDemonstrator:
             if number == hint_at:
                 tape.show(self._transcript, "\n".join(hint))
                 solver.settle()
-            turn, weight, slipped = solver.decide(), 1.0, rng.random() < spec.wrong
-            if slipped:
-                turn, weight = self._slip(turn, rng), 0.0
+            turn, imitated = shown_turn(solver, spec.wrong, rng)
             result = env.step(turn.action)
-            tape.write(self._transcript.response(f"<think>{turn.thought}</think>{turn.action}"), weight)
+            tape.write(self._transcript.response(response_of(turn)), float(imitated))
             if result.done:
                 break
             tape.write(self._transcript.following(result.observation.text), spec.observation_weight)
-            if not slipped:
+            if imitated:
                 solver.read(result.observation.text)
         return tape.demonstration()
 
@@ -119,11 +117,23 @@ class SearchDemonstrator:
                 tape.write(transcript.response(f" {fact.value}</think>"), 1.0)
         return tape.demonstration()
 
-    def _slip(self, intended: Turn, rng: random.Random) -> Turn:
-        """What a young policy does: say nothing, or ask about somebody else."""
-        if rng.random() < 0.5:
-            return Turn(intended.thought, "<search></search>")
-        return Turn(intended.thought, f"<search> {rng.choice(synthetic_corpus().passages).title}</search>")
+
+def shown_turn(solver: Solver, wrong: float, rng: random.Random) -> tuple[Turn, bool]:
+    """What the solver does next, and whether it is to be imitated: a slip, of that probability, is not."""
+    intended = solver.decide()
+    return (_slip(intended, rng), False) if rng.random() < wrong else (intended, True)
+
+
+def response_of(turn: Turn) -> str:
+    """The text of a turn."""
+    return f"<think>{turn.thought}</think>{turn.action}"
+
+
+def _slip(intended: Turn, rng: random.Random) -> Turn:
+    """What a young policy does: say nothing, or ask about somebody else."""
+    if rng.random() < 0.5:
+        return Turn(intended.thought, "<search></search>")
+    return Turn(intended.thought, f"<search> {rng.choice(synthetic_corpus().passages).title}</search>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +184,8 @@ class SearchCourse:
         return measure(policy, benchmark, benchmark.panel("test"), limits, hints)
 
 
-def _values_by_slot() -> dict[str, Sequence[str]]:
+def values_by_slot() -> dict[str, Sequence[str]]:
+    """What solvers guess from."""
     values: defaultdict[str, set[str]] = defaultdict(set)
     for draft in islice(endless_drafts(0, random.Random("searchqa guesses")), _SAMPLED):
         for hop in draft.hops:
@@ -182,5 +193,6 @@ def _values_by_slot() -> dict[str, Sequence[str]]:
     return {slot: sorted(found) for slot, found in values.items()}
 
 
-def _question(draft: Draft) -> Question:
+def question_of(draft: Draft) -> Question:
+    """As the environment takes it."""
     return Question("demonstration", Dataset.NQ, "warmstart", draft.text, draft.answers)

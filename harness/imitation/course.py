@@ -1,0 +1,195 @@
+"""`stepcredit warmstart --model`: a pretrained model imitates experts until it can play, resumably.
+
+Demonstrations are episodes like those of training, so their prompts are what the policy will see; a step is the update
+of a run, with a credit of 1 on what is to be imitated. The folder is in the hub's layout and a `--model` of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from stepcredit.envs import load_benchmark
+from stepcredit.envs.contract import Benchmark
+from stepcredit.harness.engine.recompute import require_recomputable
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.imitation.scenes import perform, scenes_of, take
+from stepcredit.harness.model.adapters import add_adapters, merge_adapters
+from stepcredit.harness.model.policy import Policy, load_policy, weights_sha256
+from stepcredit.harness.model.presets import Source, preset_named
+from stepcredit.harness.record import checkpoint, files
+from stepcredit.harness.record.checkpoint import RunState, SavedWeights
+from stepcredit.harness.run.learner import optimizer_of
+from stepcredit.harness.run.objective import update_policy
+from stepcredit.harness.run.schedule import learning_rate
+from stepcredit.harness.setup.panels import held_out_panel
+from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.warmstart.measure import measure_arm
+from stepcredit.methods.contract import Group
+from stepcredit.methods.recorded import Recorded
+
+NAME = "warmstart.json"
+_NOTES = "steps.json"
+_USUAL = (
+    *("updates=200", "checkpoint_every=10", "rollout.tasks=8", "rollout.group=1", "evaluation.size=50"),
+    *("objective.kl=0", "optim.warmup=0.05", "optim.schedule=linear", "optim.lr=1e-4"),
+)
+_SECTIONS = {"model", "benchmark", "suite", "env_options", "seed", "updates", "rollout", "optim", "evaluation"}
+_FREE = ("updates", "checkpoint_every", "rollout.", "optim.", "evaluation.", "env_options.")
+
+
+class ImitationSpec(Recorded):
+    """What determines a warm start's weights: steps are updates, and a step's episodes are its tasks."""
+
+    run: RunSpec
+    rank: int | None = None
+    """Of the adapters that are trained and merged; None trains all weights."""
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the warm start."""
+        return self.run.model_copy(update={"method_options": {"imitation": self.rank or 0}}).sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How far it is: steps done of how many, the last one's loss a token, tokens seen a second."""
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+
+
+def imitation_spec(
+    model: str, benchmark: str, suite: str | None, seed: int, overrides: Sequence[str], rank: int | None
+) -> ImitationSpec:
+    """The model's own settings for the benchmark, with those of imitation.
+
+    Raises:
+        UserError: an embedded policy, or an unknown setting or one without effect here.
+    """
+    if preset_named(model).source is Source.EMBEDDED:
+        raise UserError(f"model {model!r} is embedded: its warm start takes no options; leave out --model")
+    for text in overrides:
+        if not text.startswith(_FREE):
+            raise UserError(f"--set {text} has no effect on a warm start; settings of it are {', '.join(_FREE)[:-1]}")
+    chosen = [*_USUAL, *overrides]
+    run = build_spec(model=model, benchmark=benchmark, suite=suite, method="grpo", seed=seed, overrides=chosen)
+    return ImitationSpec(run=run, rank=rank)
+
+
+def warm_start(spec: ImitationSpec, folder: Path, device: str, tell: Callable[[Told], None]) -> dict[str, Any]:
+    """Make the policy, or go on making it; returns its manifest.
+
+    Args:
+        spec: what to make.
+        folder: new, or of a warm start with the same spec.
+        device: as torch names it.
+        tell: is told after every step.
+
+    Raises:
+        UserError: the folder is another's or in use, a file cannot be written, or the model cannot be trained so.
+    """
+    files.make_folder(folder)
+    with files.exclusive(folder):
+        made = folder / NAME
+        if made.exists():
+            return _require_same(files.read_json(made), spec, made)
+        benchmark = load_benchmark(spec.run.benchmark, spec.run.suite, spec.run.env_options)
+        policy = load_policy(spec.run.model, benchmark, device)
+        before = weights_sha256(policy.model)
+        notes = _begun(folder, spec, policy, benchmark)
+        if spec.run.optim.recompute:
+            require_recomputable(policy.model)
+        _imitate(spec, policy, folder, notes, tell)
+        return _end(spec, policy, benchmark, folder, notes | {"weights_sha256_before": before})
+
+
+def _begun(folder: Path, spec: ImitationSpec, policy: Policy, benchmark: Benchmark) -> dict[str, Any]:
+    """The notes so far: at first what the model can do untrained."""
+    path = folder / _NOTES
+    if path.exists():
+        return _require_same(files.read_json(path), spec, path)
+    notes = {"spec_sha256": spec.sha256, "before": _measured(spec, policy, benchmark), "losses": []}
+    files.write_json(path, notes)
+    return notes
+
+
+def _require_same(found: dict[str, Any], spec: ImitationSpec, path: Path) -> dict[str, Any]:
+    if found.get("spec_sha256") != spec.sha256:
+        raise UserError(f"{path} is of another warm start; choose another folder with --out, or the same settings")
+    return found
+
+
+def _imitate(
+    spec: ImitationSpec, policy: Policy, folder: Path, notes: dict[str, Any], tell: Callable[[Told], None]
+) -> None:
+    """All steps, from the last checkpoint if there is one."""
+    run, model = spec.run, policy.model
+    if spec.rank is not None:
+        add_adapters(model, spec.rank, run.seed)
+    optimizer = optimizer_of(model, run.optim)
+    first = _resume(folder, spec, model, optimizer)
+    losses = notes["losses"][:first]
+    scenes = scenes_of(run.benchmark, run.suite)
+    for number in range(first, run.updates):
+        began = time.perf_counter()
+        for settings in optimizer.param_groups:
+            settings["lr"] = learning_rate(run, number)
+        shown = [perform(scene, policy, run.rollout) for scene in take(scenes(run.seed, number), run.rollout.tasks)]
+        groups = [Group(trajectory.task_id, (trajectory,)) for trajectory, _ in shown]
+        stats = update_policy(policy, None, optimizer, groups, [[credit] for _, credit in shown], run, update=number)
+        losses.append(stats.loss)
+        tell(Told(number + 1, run.updates, stats.loss, stats.response_tokens / (time.perf_counter() - began)))
+        if (number + 1) % run.checkpoint_every == 0 or number + 1 == run.updates:
+            weights = SavedWeights(model.state_dict(), optimizer.state_dict())
+            checkpoint.save(folder, spec.sha256, RunState(number + 1), weights)
+            files.write_json(folder / _NOTES, notes | {"losses": losses})
+    notes["losses"] = losses
+
+
+def _resume(folder: Path, spec: ImitationSpec, model: PreTrainedModel, optimizer: Any) -> int:
+    """Steps done so far, whose weights are loaded."""
+    kept = checkpoint.available(folder)
+    if not kept:
+        return 0
+    state, weights = checkpoint.load(kept[-1], spec.sha256)
+    model.load_state_dict(weights.model)
+    assert weights.optimizer is not None
+    optimizer.load_state_dict(dict(weights.optimizer))
+    return state.update
+
+
+def _end(
+    spec: ImitationSpec, policy: Policy, benchmark: Benchmark, folder: Path, notes: dict[str, Any]
+) -> dict[str, Any]:
+    """Weights in the hub's layout, then the manifest, then no checkpoints any more."""
+    if spec.rank is not None:
+        merge_adapters(policy.model)
+    policy.model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+    manifest = {
+        "spec": spec.run.model_dump(mode="json", include=_SECTIONS) | {"rank": spec.rank},
+        "base": policy.provenance,
+        **notes,
+        "after": _measured(spec, policy, benchmark),
+        "weights_sha256": weights_sha256(policy.model),
+        "files": {path.name: files.sha256_of(path) for path in sorted(folder.glob("*.safetensors"))},
+    }
+    files.write_json(folder / NAME, manifest)
+    for old in checkpoint.available(folder):
+        old.unlink()
+    (folder / _NOTES).unlink()
+    return manifest
+
+
+def _measured(spec: ImitationSpec, policy: Policy, benchmark: Benchmark) -> dict[str, Any]:
+    panel = held_out_panel(spec.run.evaluation, benchmark)
+    return asdict(measure_arm(policy, benchmark, panel, spec.run.rollout, "none", {}))
