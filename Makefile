@@ -31,7 +31,7 @@ typed = $(if $(filter command environment,$(firstword $(origin $1))),$1=$(call q
 MADE_BY = --made-by "$(strip make $@ $(foreach name,MODEL BENCHMARK SUITE METHODS SEEDS DEVICE OUT,$(call typed,$(name))))"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smollm2 reproduce test lint types paper demo bench methods test-vllm
+.PHONY: help setup smollm2 reproduce test lint types paper demo bench bench-model methods test-vllm
 
 help:
 	@echo 'make reproduce  train $(METHODS) on $(BENCHMARK) with $(MODEL), seeds $(SEEDS), then the paper'
@@ -40,6 +40,7 @@ help:
 	@echo 'make paper      tables, figures and PDF from the results in OUT=$(OUT)'
 	@echo 'make methods    every registered method for 40 updates from one seed, half an hour, and one plot of them all'
 	@echo 'make bench      engine beside stock TextWorld, BM25 beside Lucene, server under load, rollouts beside generate()'
+	@echo 'make bench-model  SmolLM2: with VLLM=1 vLLM beside our engine; merged transcripts; with TRL installed its update'
 	@echo 'make lint       ruff'
 	@echo 'make setup      the environment alone, in $(VENV)'
 	@echo 'make setup VLLM=1  one with vLLM in .venv-vllm, 4 GB; add VLLM=1 to any command to use it'
@@ -104,3 +105,6 @@ bench: setup
 	$(BIN)/python -m stepcredit.envs.searchqa.retrieval.load_bench
 	$(BIN)/python -m stepcredit.envs.searchqa.bench
 	$(STEPCREDIT) bench
+
+bench-model: smollm2
+	$(STEPCREDIT) bench --pretrained

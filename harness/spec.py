@@ -69,6 +69,15 @@ class History(StrEnum):
     """A list of observations and actions in the one message that the prompt is, as verl-agent writes it."""
 
 
+class PastReasoning(StrEnum):
+    """What a window's messages show of the reasoning in earlier responses."""
+
+    KEPT = "kept"
+    """All of it: the tokens as they were drawn."""
+    DROPPED = "dropped"
+    """What follows `</think>` alone, as Qwen3's chat template writes earlier responses."""
+
+
 class Overlong(StrEnum):
     """What becomes of a windowed prompt that leaves no room for a response."""
 
@@ -81,7 +90,12 @@ class Overlong(StrEnum):
 class RolloutSpec(Recorded):
     """How trajectories are drawn."""
 
-    LATER = frozenset({"max_observation_tokens", "window", "show_actions", "top_p", "history", "overlong"})
+    LATER = frozenset(
+        {
+            *("max_observation_tokens", "window", "show_actions", "top_p", "history", "overlong"),
+            *("thinking", "past_reasoning"),
+        }
+    )
 
     tasks: int = Field(16, ge=1)
     """Tasks per update."""
@@ -109,6 +123,11 @@ class RolloutSpec(Recorded):
     """What a window shows of past turns."""
     overlong: Overlong = Overlong.END
     """What becomes of a windowed prompt that is too long."""
+    past_reasoning: PastReasoning = PastReasoning.KEPT
+    """What a window's messages show of earlier reasoning."""
+    thinking: bool | None = None
+    """`enable_thinking` of a chat template that has it, as Qwen3's; None does not mention it. Where it is off, a
+    response begins with an empty reasoning that earlier ones do not have, so prompts must be one message."""
 
     @model_validator(mode="after")
     def _require_effect(self) -> Self:
@@ -118,6 +137,16 @@ class RolloutSpec(Recorded):
                     f"rollout.{name}={value} needs rollout.window: a running transcript stays as it is; set a window, "
                     f"or rollout.{name}={usual}"
                 )
+        if self.past_reasoning is PastReasoning.DROPPED and (self.window is None or self.history is History.ACTIONS):
+            raise ValueError(
+                "rollout.past_reasoning=dropped needs rollout.window and rollout.history=turns: a running transcript "
+                "stays as it is, and a list of actions has no reasoning"
+            )
+        if self.thinking is not None and (self.window is None or self.history is History.TURNS):
+            raise ValueError(
+                f"rollout.thinking={str(self.thinking).lower()} needs rollout.window and rollout.history=actions, "
+                "whose prompts are one message: earlier responses would read differently than they were asked for"
+            )
         if self.history is History.ACTIONS and self.max_observation_tokens is not None:
             raise ValueError(
                 "rollout.max_observation_tokens cuts messages, and rollout.history=actions has none to cut"

@@ -46,7 +46,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("episodes", "record"),
         ("capability", "setup"),
         ("run", "warmstart"),
-        ("bench", "imitation", "study"),
+        ("imitation",),
+        ("bench", "study"),
         ("cli",),
     ),
     "paper": (

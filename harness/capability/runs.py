@@ -164,7 +164,8 @@ def _after(folder: Path, run: Manifest, source: Path, examination: Examination, 
 
 def _warm_start(run: Manifest, device: str) -> Policy:
     spec = run.spec
-    policy = load_policy(spec.model, load_benchmark(spec.benchmark, spec.suite, spec.env_options), device)
+    benchmark = load_benchmark(spec.benchmark, spec.suite, spec.env_options)
+    policy = load_policy(spec.model, benchmark, device, thinking=spec.rollout.thinking)
     found = weights_sha256(policy.model)
     if found != run.policy.weights_sha256:
         raise UserError(

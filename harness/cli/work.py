@@ -48,13 +48,17 @@ def evaluate(
 
 def bench(
     out: Annotated[Path | None, typer.Option("--out", help="Also write the numbers there as JSON.")] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Of SmolLM2: engines, merged transcripts, an update beside TRL's.")
+    ] = False,
 ) -> None:
     """Rollout speed and log-probabilities against plain generate() with the full history, side by side."""
-    from stepcredit.harness.bench.rollout import measure
+    from stepcredit.harness.bench import pretrained as of_smollm2
+    from stepcredit.harness.bench import rollout
     from stepcredit.harness.cli.display import print_table
     from stepcredit.harness.record import files
 
-    numbers = measure()
+    numbers = of_smollm2.measure() if pretrained else rollout.measure()
     print_table([{"measure": name, "value": f"{value:.4g}"} for name, value in numbers.items()], as_json=False)
     if out is not None:
         files.write_json(out, numbers)

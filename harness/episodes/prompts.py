@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from stepcredit.envs.contract import Observation
 from stepcredit.harness.model.transcript import Transcript
-from stepcredit.harness.spec import History, Overlong, RolloutSpec
+from stepcredit.harness.spec import History, Overlong, PastReasoning, RolloutSpec
 from stepcredit.harness.words import counted
 
+_END_THINK = "</think>"
 Tokens = Sequence[int] | NDArray[np.int64]
 
 
@@ -77,6 +78,16 @@ class _Writer:
         if not (self.spec.show_actions and observation.actions):
             return observation.text
         return f"{observation.text}\nAdmissible actions: {', '.join(observation.actions)}"
+
+    def past(self, response: Tokens) -> Tokens:
+        """A response as later prompts show it."""
+        if self.spec.past_reasoning is PastReasoning.KEPT:
+            return response
+        ended = len(response) > 0 and response[-1] == self.end_of_turn
+        said = response[:-1] if ended else response
+        text = b"".join(self.transcript.token_bytes(int(token)) for token in said).decode("utf-8", "replace")
+        kept = self.transcript.response(text.rpartition(_END_THINK)[2].lstrip("\n")) if _END_THINK in text else said
+        return [*kept, *response[len(said) :]]
 
     def following(self, response: Tokens, text: str, closing: str) -> list[int]:
         """What follows a response: an observation, cut to the limit before its closing words.
@@ -171,7 +182,7 @@ class TurnWindow:
         tokens = self._writer.first(recent if oldest == 0 else f"{task}\n{recent}", self._hint)
         following: list[int] = []
         for turn in range(oldest, now):
-            response, closing = self._responses[turn], self._observations[turn + 1].closing
+            response, closing = self._writer.past(self._responses[turn]), self._observations[turn + 1].closing
             following = self._writer.following(response, self._text(turn + 1), closing)
             tokens += [*response, *following]
         return tokens, following

@@ -104,7 +104,7 @@ def warm_start(spec: ImitationSpec, folder: Path, device: str, tell: Callable[[T
         if made.exists():
             return _require_same(files.read_json(made), spec, made)
         benchmark = load_benchmark(spec.run.benchmark, spec.run.suite, spec.run.env_options)
-        policy = load_policy(spec.run.model, benchmark, device)
+        policy = load_policy(spec.run.model, benchmark, device, thinking=spec.run.rollout.thinking)
         before = weights_sha256(policy.model)
         notes = _begun(folder, spec, policy, benchmark)
         if spec.run.optim.recompute:

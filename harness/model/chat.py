@@ -24,19 +24,20 @@ class ChatTranscript:
     a policy is trained on what it has read and written. The same holds for what follows from it: a hindsight block
     and the first prompt's text are tokenized apart, as two texts of one message.
 
-    Templates are called without options: Qwen3 thinks. A template that begins responses itself with words which it
-    does not keep in earlier ones, such as an opened or an empty `<think>`, is refused, as is all else that would make
-    an earlier turn read differently later; see `template.ChatTemplate`.
+    Unless `thinking` is said, templates are called without options: Qwen3 thinks. A template that begins responses
+    itself with words which it does not keep in earlier ones, such as an opened or an empty `<think>`, is refused then,
+    as is all else that would make an earlier turn read differently later; see `template.ChatTemplate`.
 
     Args:
         instructions: the system message; see `template.read_template` for models that have none.
+        thinking: the template's `enable_thinking`; with it only prompts of one message follow the template.
 
     Raises:
         UserError: the template cannot be followed to the token.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, instructions: str) -> None:
-        self._template = read_template(tokenizer, instructions)
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, instructions: str, thinking: bool | None = None) -> None:
+        self._template = read_template(tokenizer, instructions, thinking)
         self._literal = literal_encoder(tokenizer, self._template.control)
         self._bytes = token_bytes_table(tokenizer)
         self.generation_suffix: tuple[int, ...] = tuple(self._encode(self._template.after))

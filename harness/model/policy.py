@@ -54,17 +54,18 @@ class Policy:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def load_policy(name: str, benchmark: Benchmark, device: str = "cpu") -> Policy:
-    """The policy of a preset, made for a benchmark, in evaluation mode.
+def load_policy(name: str, benchmark: Benchmark, device: str = "cpu", *, thinking: bool | None = None) -> Policy:
+    """The policy of a preset, made for a benchmark, in evaluation mode; `thinking` as in `ChatTranscript`.
 
     Raises:
         UserError: unknown preset, none for this benchmark, missing or damaged weights, or a hub that does not answer.
     """
     preset = preset_named(name)
     if preset.source is Source.EMBEDDED:
+        _require_silence(name, thinking)
         policy = load_directory(preset.name, _embedded_folder(preset, benchmark), benchmark.turn_format)
     else:
-        policy = _load_from_hub(preset, benchmark.turn_format)
+        policy = _load_from_hub(preset, benchmark.turn_format, thinking)
     policy.model.to(torch.device(device)).eval()  # type: ignore[arg-type]
     return policy
 
@@ -133,7 +134,9 @@ def fresh_policy(
     return Policy(name, model, tokenizer, PhraseTranscript(tokenizer), turn_format, f"random:{seed}")
 
 
-def load_transcript(name: str, benchmark: Benchmark) -> tuple[PreTrainedTokenizerFast, Transcript]:
+def load_transcript(
+    name: str, benchmark: Benchmark, *, thinking: bool | None = None
+) -> tuple[PreTrainedTokenizerFast, Transcript]:
     """A policy's tokenizer and format, without its weights.
 
     Raises:
@@ -141,9 +144,15 @@ def load_transcript(name: str, benchmark: Benchmark) -> tuple[PreTrainedTokenize
     """
     preset = preset_named(name)
     if preset.source is not Source.EMBEDDED:
-        return _hub_format(preset, _Place.of(preset), benchmark.turn_format)
+        return _hub_format(preset, _Place.of(preset), benchmark.turn_format, thinking)
+    _require_silence(name, thinking)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(_embedded_folder(preset, benchmark), local_files_only=True)
     return tokenizer, PhraseTranscript(tokenizer)
+
+
+def _require_silence(name: str, thinking: bool | None) -> None:
+    if thinking is not None:
+        raise UserError(f"rollout.thinking has no effect on {name!r}, which has no chat template; leave it out")
 
 
 def load_shape(name: str) -> ModelShape:
@@ -190,9 +199,9 @@ class _Place:
         return f"{self.location}@{Path(found).parent.name if isinstance(found, str) else 'unknown'}"
 
 
-def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
+def _load_from_hub(preset: Preset, turn_format: TurnFormat, thinking: bool | None) -> Policy:
     place = _Place.of(preset)
-    tokenizer, transcript = _hub_format(preset, place, turn_format)
+    tokenizer, transcript = _hub_format(preset, place, turn_format, thinking)
     with _explained(preset):
         model = AutoModelForCausalLM.from_pretrained(place.location, revision=place.revision, dtype=torch.bfloat16)
     _end_at(model, transcript.end_of_turn)
@@ -201,7 +210,7 @@ def _load_from_hub(preset: Preset, turn_format: TurnFormat) -> Policy:
 
 
 def _hub_format(
-    preset: Preset, place: _Place, turn_format: TurnFormat
+    preset: Preset, place: _Place, turn_format: TurnFormat, thinking: bool | None = None
 ) -> tuple[PreTrainedTokenizerFast, ChatTranscript]:
     with _explained(preset):
         tokenizer = AutoTokenizer.from_pretrained(place.location, revision=place.revision, use_fast=True)
@@ -209,7 +218,7 @@ def _hub_format(
         raise UserError(f"model {preset.name!r} has no fast tokenizer, whose byte alphabet exact spans need")
     if not is_byte_level(tokenizer):
         raise UserError(f"model {preset.name!r} has a tokenizer without the byte alphabet that exact spans need")
-    return tokenizer, ChatTranscript(tokenizer, turn_format.instructions)
+    return tokenizer, ChatTranscript(tokenizer, turn_format.instructions, thinking)
 
 
 @contextmanager

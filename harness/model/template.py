@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from itertools import cycle
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
@@ -36,6 +37,8 @@ class ChatTemplate:
     Args:
         instructions: what the agent is told before the first observation.
         place: where they stand; see `read_template`.
+        thinking: the template's `enable_thinking`; None does not mention it. With it the template need not ask for a
+            response as it writes earlier ones, and only `first` may be followed.
 
     Attributes:
         control: id by text of all tokens that structure a conversation: those marked as special, and those with which
@@ -49,12 +52,16 @@ class ChatTemplate:
             after a message.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, instructions: str, place: Place) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, instructions: str, place: Place, thinking: bool | None = None
+    ) -> None:
         self._tokenizer, self._place = tokenizer, place
+        self._thinking = thinking
         self.name = tokenizer.name_or_path or "this model"
         if not tokenizer.chat_template:
             raise UserError(f"the tokenizer of {self.name} has no chat template; choose an instruction-tuned model")
         self._instructions = instructions
+        self._require_effect(thinking)
         self._before, lead, self.after, self.between = self._laid_out()
         self.control = special_tokens(tokenizer) | self._told_apart_by(self._before + lead + self.after + self.between)
         self._require_borders()
@@ -89,10 +96,17 @@ class ChatTemplate:
         self._require_same(opening, again, "opens a conversation with {!r}, a longer one with {!r}")
         self._require_same(between, later, "writes {!r} after the first response, {!r} after the second")
         self._require_same(asked, asked_again, "asks for the first response with {!r}, for the third with {!r}")
-        for before in (after, earlier):
+        for before in (after, earlier) if self._thinking is None else ():
             self._require_same(asked, before, "asks for a response with {!r}, but before an earlier one it has {!r}")
         before, lead = opening
-        return before, lead, after, between
+        return before, lead, asked, between
+
+    def _require_effect(self, thinking: bool | None) -> None:
+        if thinking is not None and len({self._rendered("", [""], thinking=asked) for asked in (True, False)}) == 1:
+            raise UserError(
+                f"rollout.thinking has no effect: the chat template of {self.name} knows no enable_thinking; "
+                "leave it out"
+            )
 
     def _frames(self, texts: int) -> list[str]:
         """What is written around the instructions and so many texts."""
@@ -131,8 +145,10 @@ class ChatTemplate:
             raise self.refusal(f"writes other words around the observation {text[:_SHOWN]!r} than around others")
         return rendered[len(known) : len(rendered) - len(self.after)]
 
-    def _rendered(self, instructions: str, texts: Sequence[str]) -> str:
+    def _rendered(self, instructions: str, texts: Sequence[str], *, thinking: bool | None = None) -> str:
         """A conversation whose last text is an observation, and the prompt for a response."""
+        asked = self._thinking if thinking is None else thinking
+        options: dict[str, Any] = {} if asked is None else {"enable_thinking": asked}
         if self._place is Place.SYSTEM:
             opening = [{"role": "system", "content": instructions}, {"role": "user", "content": texts[0]}]
         else:
@@ -141,14 +157,17 @@ class ChatTemplate:
         rest = [{"role": role, "content": text} for role, text in zip(roles, texts[1:], strict=False)]
         try:
             rendered = self._tokenizer.apply_chat_template(
-                [*opening, *rest], tokenize=False, add_generation_prompt=True
+                [*opening, *rest],
+                tokenize=False,
+                add_generation_prompt=True,
+                **options,
             )
         except TemplateError as error:
             raise self.refusal(f"refuses a conversation with a {self._place} message ({error})") from error
         return str(rendered)
 
 
-def read_template(tokenizer: PreTrainedTokenizerFast, instructions: str) -> ChatTemplate:
+def read_template(tokenizer: PreTrainedTokenizerFast, instructions: str, thinking: bool | None = None) -> ChatTemplate:
     """A tokenizer's template, with the instructions where it takes them.
 
     They are a system message. Where a template refuses one (Gemma 2), drops it, or moves it from turn to turn, they
@@ -158,8 +177,8 @@ def read_template(tokenizer: PreTrainedTokenizerFast, instructions: str) -> Chat
         UserError: as `ChatTemplate` does, about the system message.
     """
     try:
-        return ChatTemplate(tokenizer, instructions, Place.SYSTEM)
+        return ChatTemplate(tokenizer, instructions, Place.SYSTEM, thinking)
     except UserError as refusal:
         with suppress(UserError):
-            return ChatTemplate(tokenizer, instructions, Place.USER)
+            return ChatTemplate(tokenizer, instructions, Place.USER, thinking)
         raise refusal

@@ -52,7 +52,7 @@ def assemble(spec: RunSpec, device: str) -> Parts:
     _require_tasks(spec, len(train_panel.tasks))
     method = build(spec.method, spec.method_options)
     _require_references(method, benchmark, train_panel)
-    policy, wanted = load_policy(spec.model, benchmark, device), method.needs.checkpoint
+    policy, wanted = load_policy(spec.model, benchmark, device, thinking=spec.rollout.thinking), method.needs.checkpoint
     teacher = None if wanted is None else load_teacher(wanted, policy, benchmark)
     return Parts(policy, benchmark, method, train_panel, held_out_panel(spec.evaluation, benchmark), teacher)
 

@@ -79,7 +79,7 @@ def shown_turns(spec: RunSpec, task: str | None, turns: int, arm: Arm = Arm.STUD
     """
     benchmark = load_benchmark(spec.benchmark, spec.suite, spec.env_options)
     chosen = _task(benchmark, spec.train_split, task)
-    tokenizer, transcript = load_transcript(spec.model, benchmark)
+    tokenizer, transcript = load_transcript(spec.model, benchmark, thinking=spec.rollout.thinking)
     control = frozenset(special_tokens(tokenizer).values())
     actions = _actions(benchmark, chosen, arm)
     hint = transcript.hindsight("\n".join(actions)) if arm is Arm.GOLDEN else []

@@ -189,7 +189,7 @@ def _settle(folder: Path, request: Request, threads: int, device: str) -> _Job:
 
 def _episodes(job: _Job, report: Callable[[int, int], None]) -> list[EpisodeRow]:
     spec = job.spec
-    policy = load_policy(spec.model, job.benchmark, job.device)
+    policy = load_policy(spec.model, job.benchmark, job.device, thinking=spec.rollout.thinking)
     state, weights = checkpoint.load(job.source, job.run.spec_sha256)
     policy.model.load_state_dict(weights.model)
     groups = evaluate(Player.of(policy, job.benchmark, spec.engine), spec.rollout, job.protocol, report)

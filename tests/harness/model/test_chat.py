@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from stepcredit.envs import load_benchmark
 from stepcredit.envs.contract import Observation
 from stepcredit.harness.episodes.prompts import new_prompt
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.chat import ChatTranscript
+from stepcredit.harness.model.policy import load_policy
 from stepcredit.harness.model.tokenizer import is_byte_level
-from stepcredit.harness.spec import RolloutSpec
+from stepcredit.harness.spec import History, PastReasoning, RolloutSpec
 from tests.harness.model.templates import CHATML, TEMPLATES, THINKING, Oracle, byte_tokenizer, family
 
 RULES = "Think in <think>, then act.\n"
@@ -212,6 +214,45 @@ def test_thinking_is_kept_in_earlier_responses() -> None:
     prompt.extend(response, Observation("answer", ()))
     assert prompt.tokens[start : start + len(response)].tolist() == response
     assert tokenizer.convert_tokens_to_ids("<think>") in response
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_prompt_of_one_message_asks_for_thought_as_the_template_does(thinking: bool) -> None:
+    tokenizer = family("qwen3-thinking")
+    prompt = new_prompt(
+        ChatTranscript(tokenizer, RULES, thinking),
+        SPEC.model_copy(update={"window": 1, "history": History.ACTIONS, "thinking": thinking}),
+    )
+    prompt.begin(Observation("task", ()))
+    asked = [{"role": "system", "content": RULES}, {"role": "user", "content": "task"}]
+    official = tokenizer.apply_chat_template(
+        asked, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+    )
+    assert prompt.tokens.tolist() == tokenizer.encode(official, add_special_tokens=False)
+    assert official.endswith("<think>\n\n</think>\n\n") != thinking
+
+
+@pytest.mark.parametrize("said", ["<think>a</think>\n\nb", "b", "<think>a", "<think>a</think>b</think>c"])
+def test_earlier_reasoning_may_be_dropped_as_the_template_drops_it(said: str) -> None:
+    tokenizer, transcript, oracle = followed("qwen3-thinking")
+    prompt = new_prompt(transcript, SPEC.model_copy(update={"window": 2, "past_reasoning": PastReasoning.DROPPED}))
+    prompt.begin(Observation("task", ()))
+    prompt.extend(written(tokenizer, oracle, said, ended=True), Observation("answer", ()))
+    told = [("system", RULES), ("user", "task"), ("assistant", said), ("user", "answer")]
+    official = tokenizer.apply_chat_template(
+        [{"role": role, "content": text} for role, text in told], tokenize=False, add_generation_prompt=True
+    )
+    assert prompt.tokens.tolist() == tokenizer.encode(official, add_special_tokens=False)
+
+
+def test_thinking_without_effect_is_refused() -> None:
+    with pytest.raises(UserError, match=r"rollout\.thinking has no effect: the chat template of .* knows no"):
+        ChatTranscript(family("chatml"), RULES, thinking=False)
+    with pytest.raises(UserError, match=r"rollout\.thinking has no effect on 'tiny'"):
+        load_policy("tiny", load_benchmark("alfworld", "mini"), thinking=True)
+    for chosen in ({"thinking": False}, {"past_reasoning": "dropped"}, {"window": 2, "thinking": True}):
+        with pytest.raises(ValueError, match=r"needs rollout\.window"):
+            RolloutSpec.model_validate(chosen)
 
 
 def test_an_empty_thought_before_every_response_is_refused() -> None:
