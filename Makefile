@@ -7,6 +7,7 @@ SEEDS ?= 0 1 2
 OUT ?= results/reproduce$(if $(filter-out alfworld,$(BENCHMARK)),-$(BENCHMARK))
 JOBS ?=
 DEVICE ?=
+SET ?=
 PYTHON ?= python3.11 python3.12
 SUITE ?=
 # Whole files go to whoever is free: what takes longest must not begin last.
@@ -28,7 +29,7 @@ STAMP := $(VENV)/.installed
 # What was typed, without what changes no result: a study keeps it.
 quoted = $(if $(word 2,$($1)),'$($1)',$($1))
 typed = $(if $(filter command environment,$(firstword $(origin $1))),$1=$(call quoted,$1))
-MADE_BY = --made-by "$(strip make $@ $(foreach name,MODEL BENCHMARK SUITE METHODS SEEDS DEVICE OUT,$(call typed,$(name))))"
+MADE_BY = --made-by "$(strip make $@ $(foreach name,MODEL BENCHMARK SUITE METHODS SEEDS SET DEVICE OUT,$(call typed,$(name))))"
 
 .DEFAULT_GOAL := help
 .PHONY: help setup smollm2 reproduce test lint types paper demo bench bench-model methods test-vllm
@@ -67,7 +68,7 @@ smollm2: setup
 
 reproduce: setup
 	$(STEPCREDIT) reproduce --model $(MODEL) --benchmark $(BENCHMARK) $(if $(SUITE),--suite $(SUITE)) --out $(OUT) $(if $(JOBS),--jobs $(JOBS)) $(if $(DEVICE),--device $(DEVICE)) \
-	  $(addprefix --method ,$(METHODS)) $(addprefix --seed ,$(SEEDS)) $(MADE_BY)
+	  $(addprefix --method ,$(METHODS)) $(addprefix --seed ,$(SEEDS)) $(addprefix --set ,$(SET)) $(MADE_BY)
 
 test: lint types
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(LONG_FIRST)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stepcredit.harness.cli import options
+
+if TYPE_CHECKING:
+    from stepcredit.harness.study.hours import Rates
 
 
 def runs(
@@ -49,17 +53,26 @@ def doctor(
     benchmark: options.Benchmark = "alfworld",
     method: Annotated[str, typer.Option("--method", help="Method of the run.")] = "stepopsd",
     settings: options.Settings = None,
+    tflops: Annotated[
+        float, typer.Option("--tflops", min=0.001, help="bfloat16 TFLOP/s that the GPU sustains; assumed, for hours.")
+    ] = 400.0,
+    bandwidth: Annotated[
+        float, typer.Option("--bandwidth", min=0.001, help="TB/s of its memory that it sustains; assumed, for hours.")
+    ] = 2.0,
     as_json: options.Json = False,
 ) -> None:
     """Check versions, memory, data, the policy's weights and write permission; exit code 1 if something is wrong.
 
-    With --model: a run's memory by part, its disk, whether it fits a GPU, and what would make it fit. Loads no weights.
+    With --model: a run's memory by part, its disk and hours, whether it fits a GPU, and what would make it fit. Loads
+    no weights.
     """
     from stepcredit.harness.cli.display import print_doctor
     from stepcredit.harness.study.doctor import examine
+    from stepcredit.harness.study.hours import Rates
 
     if model is not None:
-        _print_budget(model, gpu, benchmark, method, tuple(settings or ()), as_json=as_json)
+        rates = Rates(tflops * 1e12, bandwidth * 1e12)
+        _print_budget(model, gpu, benchmark, method, tuple(settings or ()), rates, as_json=as_json)
         return
     findings = examine(Path.cwd())
     print_doctor(findings, as_json)
@@ -68,16 +81,24 @@ def doctor(
 
 
 def _print_budget(
-    model: str, gpu: float, benchmark: str, method: str, settings: tuple[str, ...], *, as_json: bool
+    model: str,
+    gpu: float,
+    benchmark: str,
+    method: str,
+    settings: tuple[str, ...],
+    rates: Rates,
+    *,
+    as_json: bool,
 ) -> None:
     from stepcredit.harness.cli.display import print_json, print_table
     from stepcredit.harness.model.policy import load_shape
     from stepcredit.harness.setup.settings import build_spec
     from stepcredit.harness.study.budget import budget_of, changes_that_fit, gibibytes, table_of
+    from stepcredit.harness.study.hours import hours_of
 
     spec = build_spec(model=model, benchmark=benchmark, suite=None, method=method, seed=0, overrides=settings)
     shape, available = load_shape(model), int(gpu * 1e9)
-    budget = budget_of(spec, shape)
+    budget, hours = budget_of(spec, shape), hours_of(spec, shape, rates)
     fits, rows = budget.peak <= available, table_of(budget)
     changes = [] if fits else changes_that_fit(spec, shape, available)
     if as_json:
@@ -86,6 +107,7 @@ def _print_budget(
                 "fits": fits,
                 "parts": rows,
                 "disk_gib": gibibytes(budget.disk_bytes),
+                "hours": asdict(hours),
                 "changes": [text for text, _ in changes],
             }
         )
@@ -93,6 +115,12 @@ def _print_budget(
         print(f"{model}, {shape.parameters / 1e9:.2f} billion parameters, {spec.method} on {spec.benchmark}")
         print_table(rows, as_json=False)
         print(f"disk: {gibibytes(budget.disk_bytes):.0f} GiB of checkpoints for each run")
+        print(
+            f"hours: at most {hours.all:.0f} at {rates.flops / 1e12:g} TFLOP/s and {rates.bandwidth / 1e12:g} TB/s, if "
+            f"every episode fills all turns and tokens: rollouts {hours.rollouts:.1f}, credit {hours.credit:.1f}, "
+            f"updates {hours.updates:.1f}, evaluations {hours.evaluations:.1f}"
+            f"{'' if spec.evaluation.size else ' (of a whole split, not counted)'}"
+        )
         print(f"{'fits' if fits else 'does not fit'} {gpu:g} GB ({gibibytes(available):.1f} GiB)")
         for text, smaller in changes:
             print(f"  it would with --set {text}: {gibibytes(smaller.peak):.1f} GiB")
