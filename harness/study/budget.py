@@ -112,12 +112,12 @@ def changes_that_fit(spec: RunSpec, shape: ModelShape, available: int) -> list[t
 
 
 def _candidates(spec: RunSpec) -> Sequence[str]:
-    smaller = [f"optim.token_budget={spec.optim.token_budget // part}" for part in (2, 4)]
+    budgets = (spec.optim.token_budget // part for part in (2, 4))
     return [
         *(["engine=transformers"] if spec.engine is not EngineName.TRANSFORMERS else []),
         *([] if spec.optim.recompute else ["optim.recompute=true"]),
         *([] if spec.optim.offload else ["optim.offload=true"]),
-        *(text for text in smaller if spec.optim.token_budget > spec.rollout.max_context_tokens),
+        *(f"optim.token_budget={size}" for size in budgets if size >= spec.rollout.max_context_tokens),
         *(["objective.kl=0"] if spec.objective.kl > 0 else []),
     ]
 

@@ -26,7 +26,7 @@ def require_room(out: Path, missing: Sequence[RunSpec], given: Resources) -> str
         given: where they run, and how many at a time.
 
     Raises:
-        UserError: too little memory or disk.
+        UserError: too little memory or disk, or a sequence may be longer than a micro-batch.
     """
     budgets = [_require_memory(spec, given) for spec in missing if preset_named(spec.model).source != Source.EMBEDDED]
     if not budgets:
@@ -44,6 +44,11 @@ def require_room(out: Path, missing: Sequence[RunSpec], given: Resources) -> str
 
 def _require_memory(spec: RunSpec, given: Resources) -> Budget:
     """On a GPU at the limits of all lengths; in host memory, which runs share, what is there at all times."""
+    if spec.optim.token_budget < spec.rollout.max_context_tokens:
+        raise UserError(
+            f"optim.token_budget is {spec.optim.token_budget}, and a sequence may have rollout.max_context_tokens="
+            f"{spec.rollout.max_context_tokens}, which is never divided; raise the one or lower the other"
+        )
     shape = load_shape(spec.model)
     budget = budget_of(spec, shape)
     if given.device == "cuda":

@@ -9,7 +9,7 @@ import torch
 
 from stepcredit.harness.device import Wish, resolve
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.setup.settings import build_spec, with_settings
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.study.matrix import Resources
 from stepcredit.harness.study.room import require_room
@@ -50,6 +50,12 @@ def test_too_little_memory_of_a_gpu(hub_run: RunSpec, tmp_path: Path, monkeypatc
 def test_too_little_memory_of_the_machine(hub_run: RunSpec, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="and this machine has"):
         require_room(tmp_path, [hub_run], Resources(10**7, 1, "cpu"))
+
+
+def test_a_sequence_that_may_exceed_a_micro_batch(hub_run: RunSpec, tmp_path: Path) -> None:
+    spec = with_settings(hub_run, ["optim.token_budget=256"])
+    with pytest.raises(UserError, match=r"optim\.token_budget is 256, and a sequence may have"):
+        require_room(tmp_path, [spec], Resources(1, 1, "cpu"))
 
 
 @pytest.mark.parametrize(
