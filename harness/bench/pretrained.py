@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -38,7 +39,8 @@ from stepcredit.methods.contract import Credit, Group, Step, Trajectory
 
 MODEL = "smollm2-135m"
 _RUNNING = RolloutSpec(max_turns=20, max_response_tokens=64, max_context_tokens=4096)
-_PROMPTS, _DRAWN, _EPISODES, _REPEATS, _DIFFERENTIATED = 16, 32, 6, 2, 5
+_PROMPTS, _DRAWN, _EPISODES, _DIFFERENTIATED = 16, 32, 6, 5
+_ROWS, _REPEATS = 6, 2
 
 
 def measure() -> dict[str, float]:
@@ -62,8 +64,8 @@ def measure_engines(policy: Policy, shown: Sequence[Trajectory]) -> dict[str, fl
     """The same draws by both engines, after games' first turns.
 
     Returns:
-        Tokens a second of both and the ratio; the share of equal responses; in those, the largest and the mean
-        difference of a log-probability.
+        Tokens a second of both and the ratio; the share of equal responses; as far as responses are equal, the largest
+        and the mean difference of a log-probability.
     """
     prompts = [trajectory.steps[turn].prompt_ids for turn in range(4) for trajectory in shown][:_PROMPTS]
     ours, theirs = (engine_of(policy, name) for name in (EngineName.TRANSFORMERS, EngineName.VLLM))
@@ -71,17 +73,17 @@ def measure_engines(policy: Policy, shown: Sequence[Trajectory]) -> dict[str, fl
         _drawn(engine, prompts, seed=1000)
     reference, slow = _timed(partial(_drawn, ours, prompts))
     samples, fast = _timed(partial(_drawn, theirs, prompts))
-    pairs = [
-        (first.logprobs, second.logprobs)
-        for first, second in zip(reference, samples, strict=True)
-        if first.token_ids.tolist() == second.token_ids.tolist()
-    ]
-    apart = np.concatenate([np.abs(first - second) for first, second in pairs])
+    pairs = list(zip(reference, samples, strict=True))
+    apart = np.concatenate([_apart(first, second) for first, second in pairs])
+    slow, fast = (
+        sum(len(sample.token_ids) for sample in drawn) / seconds
+        for drawn, seconds in ((reference, slow), (samples, fast))
+    )
     return {
-        "transformers_tokens_per_s": _PROMPTS * _DRAWN / slow,
-        "vllm_tokens_per_s": _PROMPTS * _DRAWN / fast,
-        "vllm_ratio": slow / fast,
-        "vllm_equal_responses": len(pairs) / _PROMPTS,
+        "transformers_tokens_per_s": slow,
+        "vllm_tokens_per_s": fast,
+        "vllm_ratio": fast / slow,
+        "vllm_equal_responses": sum(a.token_ids.tolist() == b.token_ids.tolist() for a, b in pairs) / _PROMPTS,
         "vllm_logprob_difference": float(apart.max()),
         "vllm_logprob_difference_mean": float(apart.mean()),
     }
@@ -113,7 +115,7 @@ def measure_updates(policy: Policy, shown: Sequence[Trajectory]) -> dict[str, fl
     Returns:
         Tokens a second of both, and the ratio.
     """
-    steps = [step for trajectory in shown for step in trajectory.steps][:_PROMPTS]
+    steps = [step for trajectory in shown for step in trajectory.steps[:2]][:_ROWS]
     tokens = sum(_length(TokenSequence.of([step])) for step in steps)
     advantage_B = torch.linspace(-1, 1, len(steps))
     ours, theirs = (
@@ -151,6 +153,15 @@ def _both_ways(trajectories: Sequence[Trajectory]) -> tuple[list[TokenSequence],
     """Merged as far as prompts go on, and a row for each turn."""
     merged = [TokenSequence.of(stretch) for trajectory in trajectories for stretch in stretches_of(trajectory)]
     return merged, [TokenSequence.of([step]) for trajectory in trajectories for step in trajectory.steps]
+
+
+def _apart(first: Sample, second: Sample) -> NDArray[np.float32]:
+    """Differences of log-probabilities, up to where the tokens part."""
+    length = min(len(first.token_ids), len(second.token_ids))
+    parted = np.flatnonzero(first.token_ids[:length] != second.token_ids[:length])
+    end = int(parted[0]) if len(parted) else length
+    differences: NDArray[np.float32] = np.abs(first.logprobs[:end] - second.logprobs[:end])
+    return differences
 
 
 def _gradient(policy: Policy, sequences: Sequence[TokenSequence]) -> list[Tensor]:

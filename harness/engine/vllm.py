@@ -6,7 +6,7 @@ It runs weights and arithmetic of its own, so it is not exact: what it recorded 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -256,6 +256,7 @@ def _started(model: PreTrainedModel, longest: int, cache_bytes: int) -> Any:
 
     from stepcredit.harness.engine.vllm_draws import ContractDraws
 
+    _let_it_look_around()
     with TemporaryDirectory() as folder:
         _save_untied(model, Path(folder))
         try:
@@ -283,6 +284,18 @@ def _started(model: PreTrainedModel, longest: int, cache_bytes: int) -> Any:
     if on_gpu:
         llm.sleep(level=2)
     return llm
+
+
+def _let_it_look_around() -> None:
+    """vLLM 0.32 reads every loaded object's dictionary; those of llvmlite, which retrieval loads, are none."""
+    from vllm.triton_utils import dispatcher
+
+    dispatcher.vars = _names_in
+
+
+def _names_in(value: Any) -> Mapping[str, Any]:
+    found = vars(value)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _on_this_gpu() -> dict[str, str]:

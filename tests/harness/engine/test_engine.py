@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from importlib import import_module
 from typing import cast
 
 import numpy as np
@@ -42,6 +43,7 @@ def start(request: pytest.FixtureRequest) -> Start:
     if request.param is EngineName.TRANSFORMERS:
         return TransformersEngine
     pytest.importorskip("vllm", reason="vLLM is not installed; make test-vllm installs it")
+    import_module("llvmlite.binding")  # as retrieval does
     started: dict[PreTrainedModel, Engine] = {}
     return lambda model: started.get(model) or started.setdefault(model, VllmEngine(model, vocabulary(model)))
 
