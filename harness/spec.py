@@ -191,7 +191,7 @@ class ObjectiveSpec(Recorded):
 class OptimSpec(Recorded):
     """AdamW and the size of micro-batches."""
 
-    LATER = frozenset({"schedule", "warmup", "minibatch", "epochs", "recompute", "offload"})
+    LATER = frozenset({"schedule", "warmup", "minibatch", "epochs", "recompute", "offload", "rank"})
 
     lr: float = Field(5e-4, gt=0.0)
     """Learning rate, where it is largest."""
@@ -218,6 +218,9 @@ class OptimSpec(Recorded):
     """Layers and logits are computed again for the gradient instead of kept: a third more compute, far less memory."""
     offload: bool = False
     """AdamW's moments rest in host memory and visit a GPU weight by weight: 8 bytes a weight less there, same bits."""
+    rank: int | None = Field(None, ge=1)
+    """Of low-rank adapters (LoRA), which are all that is trained then; they want a learning rate of 1e-5 to 1e-4. None
+    trains all weights."""
 
     @property
     def several_steps(self) -> bool:

@@ -22,6 +22,7 @@ from stepcredit.harness.capability.tasks import Task, closed_book, sha256_of
 from stepcredit.harness.determinism import switch_on
 from stepcredit.harness.device import resolve
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.adapters import take_over
 from stepcredit.harness.model.policy import Policy, load_policy, weights_sha256
 from stepcredit.harness.model.presets import preset_named
 from stepcredit.harness.record import checkpoint, files, manifest
@@ -178,7 +179,7 @@ def _warm_start(run: Manifest, device: str) -> Policy:
 def _trained(run: Manifest, source: Path, device: str) -> Policy:
     policy = _warm_start(run, device)
     _, weights = checkpoint.load(source, run.spec_sha256)
-    policy.model.load_state_dict(weights.model)
+    take_over(policy.model, weights.model, run.spec.optim.rank)
     return policy
 
 

@@ -23,7 +23,6 @@ def warm_start_of(
     suite: str | None,
     seed: int,
     settings: Sequence[str],
-    rank: int | None,
     out: Path,
     threads: int,
     device: str,
@@ -33,12 +32,12 @@ def warm_start_of(
     Raises:
         UserError: bad input; see `course`.
     """
-    spec = imitation_spec(model, benchmark, suite, seed, settings, rank)
+    spec = imitation_spec(model, benchmark, suite, seed, settings)
     where, console = resolve(device, preset_named(model).device), Console(stderr=True)
     determinism.switch_on(threads, where)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
     with Progress(*columns, console=console) as bars:
-        steps = bars.add_task("imitating", total=spec.run.updates, told="")
+        steps = bars.add_task("imitating", total=spec.updates, told="")
 
         def tell(told: Told) -> None:
             text = f"loss {told.loss:.3f}, {told.rate:.0f} response tokens/s"

@@ -74,9 +74,8 @@ def warmstart(
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Of demonstrations and adapters.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Such as updates=200, rollout.tasks=8, optim.lr=1e-4."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Such as updates=200, optim.lr=1e-4, optim.rank=16 (LoRA)."),
     ] = None,
-    rank: Annotated[int | None, typer.Option("--rank", min=1, help="Of LoRA adapters; default: all weights.")] = None,
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="torch threads; default: 1.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda or auto; default: auto.")] = None,
 ) -> None:
@@ -91,8 +90,8 @@ def warmstart(
 
     benchmark = benchmark_called(benchmark)
     if model is not None:
-        warm_start_of(model, benchmark, suite, seed or 0, settings or (), rank, out, threads or 1, device or "auto")
+        warm_start_of(model, benchmark, suite, seed or 0, settings or (), out, threads or 1, device or "auto")
         return
-    if any(option is not None for option in (suite, seed, settings, rank, threads, device)):
+    if any(option is not None for option in (suite, seed, settings, threads, device)):
         raise UserError("the embedded policy's warm start takes --benchmark and --out alone; name a --model")
     build.main(benchmark, out)

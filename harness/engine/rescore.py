@@ -9,6 +9,7 @@ again. Windowed prompts share no prefix and are read one by one. The last layer 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
@@ -23,6 +24,7 @@ from stepcredit.harness.engine.cache import Heads, RowCache
 from stepcredit.harness.engine.contract import Engine
 from stepcredit.harness.engine.sequences import micro_batches, packed_logprobs, response_logprobs
 from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
+from stepcredit.harness.model.frozen import Frozen
 from stepcredit.harness.model.policy import Policy
 from stepcredit.methods.contract import MethodError, ScoreRequest, Step, Trajectory, Weights
 
@@ -97,16 +99,16 @@ class ModelRescorer:
     def __init__(
         self,
         policy: Policy,
-        stale: PreTrainedModel | None,
+        stale: Frozen | None,
         token_budget: int,
         temperature: float = 1.0,
-        checkpoint: PreTrainedModel | None = None,
+        checkpoint: Frozen | None = None,
         *,
         drawn: Drawn = Drawn.ELSEWHERE,
         head_tokens: int | None = None,
     ) -> None:
         self._policy = policy
-        self._models = {Weights.LIVE: policy.model, Weights.STALE: stale, Weights.CHECKPOINT: checkpoint}
+        self._frozen = {Weights.STALE: stale, Weights.CHECKPOINT: checkpoint}
         self._budget, self._temperature, self._drawn = token_budget, temperature, drawn
         self._head_tokens = head_tokens
         self._cut_tokens = 0
@@ -123,8 +125,9 @@ class ModelRescorer:
         for weights in dict.fromkeys(request.weights for request in requests):
             readings = self._readings(weights, requests)
             lengths = [len(self._sequence(reading).ids) for reading in readings]
-            for batch in micro_batches(lengths, self._budget):
-                scores |= self._read(self._model(weights), [readings[index] for index in batch])
+            with self._model(weights) as model:
+                for batch in micro_batches(lengths, self._budget):
+                    scores |= self._read(model, [readings[index] for index in batch])
         answers = [self._answer(place, request, scores) for place, request in enumerate(requests)]
         if self._drawn is Drawn.ELSEWHERE:
             self._compare_signs(requests, answers)
@@ -184,20 +187,23 @@ class ModelRescorer:
                 first += len(steps)
         return [*alone, *shared.values()]
 
-    def _model(self, weights: Weights) -> PreTrainedModel:
-        model = self._models[weights]
-        if model is None:
+    def _model(self, weights: Weights) -> AbstractContextManager[PreTrainedModel]:
+        if weights is Weights.LIVE:
+            return nullcontext(self._policy.model)
+        frozen = self._frozen[weights]
+        if frozen is None:
             raise MethodError(
                 f"{weights} weights are asked for, but the method keeps none; its `needs` must say "
                 f"{'how often they are refreshed' if weights is Weights.STALE else 'where they lie'}"
             )
-        return model
+        return frozen.active()
 
     def _block(self, request: ScoreRequest, stretches: Sequence[Sequence[Step]]) -> NDArray[np.int64]:
         """The hindsight's tokens, without the end that would push a step beyond the model's positions."""
-        model, tokens = self._model(request.weights), self._policy.transcript.hindsight(request.hindsight or "")
+        tokens = self._policy.transcript.hindsight(request.hindsight or "")
         longest = max((len(steps[-1].prompt_ids) + len(steps[-1].response_ids) for steps in stretches), default=0)
-        room = max(model.config.max_position_embeddings - longest, 0)
+        with self._model(request.weights) as model:
+            room = max(model.config.max_position_embeddings - longest, 0)
         self._cut_tokens += max(len(tokens) - room, 0)
         return np.array(tokens[:room], dtype=np.int64)
 

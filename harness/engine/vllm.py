@@ -25,6 +25,7 @@ from stepcredit.harness.engine.cached import CACHE_BYTES, end_tokens
 from stepcredit.harness.engine.contract import NOT_FINITE, Sample
 from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.adapters import merged_weights
 
 TESTED = ("0.32.0",)
 """Versions whose log-probabilities after every kind of update the tests compare."""
@@ -134,11 +135,15 @@ class VllmEngine:
         return max(_LEAST_CACHE, 2 * self._longest * self._heads.bytes_per_token(self._model.dtype.itemsize))
 
     def _take_weights(self) -> None:
-        """The head is sent as a matrix of its own: vLLM leaves a tied one as it was (`_untied`)."""
-        weights = self._model.state_dict()
-        weights["lm_head.weight"] = self._model.get_output_embeddings().weight
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights.items())})
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": _sent(self._model)})
         self._llm.reset_prefix_cache()
+
+
+def _sent(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """The head is sent as a matrix of its own: vLLM leaves a tied one as it was (`_save_untied`)."""
+    head = "lm_head.weight"
+    yield from ((name, weight) for name, weight in merged_weights(model) if name != head)
+    yield head, model.get_output_embeddings().weight
 
 
 @dataclass

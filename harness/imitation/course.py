@@ -20,7 +20,7 @@ from stepcredit.envs.contract import Benchmark
 from stepcredit.harness.engine.recompute import require_recomputable
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.imitation.scenes import perform, scenes_of, take
-from stepcredit.harness.model.adapters import add_adapters, merge_adapters
+from stepcredit.harness.model.adapters import add_adapters, load_trained, merge_adapters, trained_weights
 from stepcredit.harness.model.policy import Policy, load_policy, weights_sha256
 from stepcredit.harness.model.presets import Source, preset_named
 from stepcredit.harness.record import checkpoint, files
@@ -33,7 +33,6 @@ from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.warmstart.measure import measure_arm
 from stepcredit.methods.contract import Credit, Group
-from stepcredit.methods.recorded import Recorded
 
 NAME = "warmstart.json"
 _NOTES = "steps.json"
@@ -43,19 +42,6 @@ _USUAL = (
 )
 _SECTIONS = {"model", "benchmark", "suite", "env_options", "seed", "updates", "rollout", "optim", "evaluation"}
 _FREE = ("updates", "checkpoint_every", "rollout.", "optim.", "evaluation.", "env_options.")
-
-
-class ImitationSpec(Recorded):
-    """What determines a warm start's weights: steps are updates, and a step's episodes are its tasks."""
-
-    run: RunSpec
-    rank: int | None = None
-    """Of the adapters that are trained and merged; None trains all weights."""
-
-    @property
-    def sha256(self) -> str:
-        """Identity of the warm start."""
-        return self.run.model_copy(update={"method_options": {"imitation": self.rank or 0}}).sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +54,8 @@ class Told:
     rate: float
 
 
-def imitation_spec(
-    model: str, benchmark: str, suite: str | None, seed: int, overrides: Sequence[str], rank: int | None
-) -> ImitationSpec:
-    """The model's own settings for the benchmark, with those of imitation.
+def imitation_spec(model: str, benchmark: str, suite: str | None, seed: int, overrides: Sequence[str]) -> RunSpec:
+    """The model's own settings for the benchmark, with those of imitation: steps are updates, their episodes tasks.
 
     Raises:
         UserError: an embedded policy, or an unknown setting or one without effect here.
@@ -82,11 +66,15 @@ def imitation_spec(
         if not text.startswith(_FREE):
             raise UserError(f"--set {text} has no effect on a warm start; settings of it are {', '.join(_FREE)[:-1]}")
     chosen = [*_USUAL, *overrides]
-    run = build_spec(model=model, benchmark=benchmark, suite=suite, method="grpo", seed=seed, overrides=chosen)
-    return ImitationSpec(run=run, rank=rank)
+    return build_spec(model=model, benchmark=benchmark, suite=suite, method="grpo", seed=seed, overrides=chosen)
 
 
-def warm_start(spec: ImitationSpec, folder: Path, device: str, tell: Callable[[Told], None]) -> dict[str, Any]:
+def _identity(spec: RunSpec) -> str:
+    """Of the warm start: no run has its hash."""
+    return spec.model_copy(update={"method_options": {"imitation": 0}}).sha256
+
+
+def warm_start(spec: RunSpec, folder: Path, device: str, tell: Callable[[Told], None]) -> dict[str, Any]:
     """Make the policy, or go on making it; returns its manifest.
 
     Args:
@@ -103,55 +91,53 @@ def warm_start(spec: ImitationSpec, folder: Path, device: str, tell: Callable[[T
         made = folder / NAME
         if made.exists():
             return _require_same(files.read_json(made), spec, made)
-        benchmark = load_benchmark(spec.run.benchmark, spec.run.suite, spec.run.env_options)
-        policy = load_policy(spec.run.model, benchmark, device, thinking=spec.run.rollout.thinking)
+        benchmark = load_benchmark(spec.benchmark, spec.suite, spec.env_options)
+        policy = load_policy(spec.model, benchmark, device, thinking=spec.rollout.thinking)
         before = weights_sha256(policy.model)
         notes = _begun(folder, spec, policy, benchmark)
-        if spec.run.optim.recompute:
+        if spec.optim.recompute:
             require_recomputable(policy.model)
         _imitate(spec, policy, folder, notes, tell)
         return _end(spec, policy, benchmark, folder, notes | {"weights_sha256_before": before})
 
 
-def _begun(folder: Path, spec: ImitationSpec, policy: Policy, benchmark: Benchmark) -> dict[str, Any]:
+def _begun(folder: Path, spec: RunSpec, policy: Policy, benchmark: Benchmark) -> dict[str, Any]:
     """The notes so far: at first what the model can do untrained."""
     path = folder / _NOTES
     if path.exists():
         return _require_same(files.read_json(path), spec, path)
-    notes = {"spec_sha256": spec.sha256, "before": _measured(spec, policy, benchmark), "losses": []}
+    notes = {"spec_sha256": _identity(spec), "before": _measured(spec, policy, benchmark), "losses": []}
     files.write_json(path, notes)
     return notes
 
 
-def _require_same(found: dict[str, Any], spec: ImitationSpec, path: Path) -> dict[str, Any]:
-    if found.get("spec_sha256") != spec.sha256:
+def _require_same(found: dict[str, Any], spec: RunSpec, path: Path) -> dict[str, Any]:
+    if found.get("spec_sha256") != _identity(spec):
         raise UserError(f"{path} is of another warm start; choose another folder with --out, or the same settings")
     return found
 
 
-def _imitate(
-    spec: ImitationSpec, policy: Policy, folder: Path, notes: dict[str, Any], tell: Callable[[Told], None]
-) -> None:
+def _imitate(spec: RunSpec, policy: Policy, folder: Path, notes: dict[str, Any], tell: Callable[[Told], None]) -> None:
     """All steps, from the last checkpoint if there is one."""
-    run, model = spec.run, policy.model
-    if spec.rank is not None:
-        add_adapters(model, spec.rank, run.seed)
-    optimizer = optimizer_of(model, run.optim)
+    model = policy.model
+    if spec.optim.rank is not None:
+        add_adapters(model, spec.optim.rank, spec.seed)
+    optimizer = optimizer_of(model, spec.optim)
     first = _resume(folder, spec, model, optimizer)
     losses = notes["losses"][:first]
-    scenes = scenes_of(run.benchmark, run.suite, run.env_options)
-    for number in range(first, run.updates):
+    scenes = scenes_of(spec.benchmark, spec.suite, spec.env_options)
+    for number in range(first, spec.updates):
         began = time.perf_counter()
         for settings in optimizer.param_groups:
-            settings["lr"] = learning_rate(run, number)
-        shown = [perform(scene, policy, run.rollout) for scene in take(scenes(run.seed, number), run.rollout.tasks)]
+            settings["lr"] = learning_rate(spec, number)
+        shown = [perform(scene, policy, spec.rollout) for scene in take(scenes(spec.seed, number), spec.rollout.tasks)]
         groups = [Group(trajectory.task_id, (trajectory,)) for trajectory, _ in shown]
-        stats = update_policy(policy, None, optimizer, groups, [[credit] for _, credit in shown], run, update=number)
+        stats = update_policy(policy, None, optimizer, groups, [[credit] for _, credit in shown], spec, update=number)
         losses.append(stats.loss * _tokens_an_imitated([credit for _, credit in shown]))
-        tell(Told(number + 1, run.updates, losses[-1], stats.response_tokens / (time.perf_counter() - began)))
-        if (number + 1) % run.checkpoint_every == 0 or number + 1 == run.updates:
-            weights = SavedWeights(model.state_dict(), optimizer.state_dict())
-            checkpoint.save(folder, spec.sha256, RunState(number + 1), weights)
+        tell(Told(number + 1, spec.updates, losses[-1], stats.response_tokens / (time.perf_counter() - began)))
+        if (number + 1) % spec.checkpoint_every == 0 or number + 1 == spec.updates:
+            weights = SavedWeights(trained_weights(model), optimizer.state_dict())
+            checkpoint.save(folder, _identity(spec), RunState(number + 1), weights)
             files.write_json(folder / _NOTES, notes | {"losses": losses})
     notes["losses"] = losses
 
@@ -162,28 +148,26 @@ def _tokens_an_imitated(credits: Sequence[Credit]) -> float:
     return len(weight_T) / max(float(weight_T.sum()), 1.0)
 
 
-def _resume(folder: Path, spec: ImitationSpec, model: PreTrainedModel, optimizer: Any) -> int:
+def _resume(folder: Path, spec: RunSpec, model: PreTrainedModel, optimizer: Any) -> int:
     """Steps done so far, whose weights are loaded."""
     kept = checkpoint.available(folder)
     if not kept:
         return 0
-    state, weights = checkpoint.load(kept[-1], spec.sha256)
-    model.load_state_dict(weights.model)
+    state, weights = checkpoint.load(kept[-1], _identity(spec))
+    load_trained(model, weights.model)
     assert weights.optimizer is not None
     optimizer.load_state_dict(dict(weights.optimizer))
     return state.update
 
 
-def _end(
-    spec: ImitationSpec, policy: Policy, benchmark: Benchmark, folder: Path, notes: dict[str, Any]
-) -> dict[str, Any]:
+def _end(spec: RunSpec, policy: Policy, benchmark: Benchmark, folder: Path, notes: dict[str, Any]) -> dict[str, Any]:
     """Weights in the hub's layout, then the manifest, then no checkpoints any more."""
-    if spec.rank is not None:
+    if spec.optim.rank is not None:
         merge_adapters(policy.model)
     policy.model.save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
     manifest = {
-        "spec": spec.run.model_dump(mode="json", include=_SECTIONS) | {"rank": spec.rank},
+        "spec": spec.model_dump(mode="json", include=_SECTIONS),
         "base": policy.provenance,
         **notes,
         "after": _measured(spec, policy, benchmark),
@@ -197,6 +181,6 @@ def _end(
     return manifest
 
 
-def _measured(spec: ImitationSpec, policy: Policy, benchmark: Benchmark) -> dict[str, Any]:
-    panel = held_out_panel(spec.run.evaluation, benchmark)
-    return asdict(measure_arm(policy, benchmark, panel, spec.run.rollout, "none", {}))
+def _measured(spec: RunSpec, policy: Policy, benchmark: Benchmark) -> dict[str, Any]:
+    panel = held_out_panel(spec.evaluation, benchmark)
+    return asdict(measure_arm(policy, benchmark, panel, spec.rollout, "none", {}))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from stepcredit.harness.errors import UserError
 
@@ -21,6 +23,7 @@ class ModelShape:
         intermediate: size of a token inside a layer's feed-forward part.
         vocabulary: rows of the output.
         bytes_per_token: keys and values of a token in all layers, bfloat16.
+        linear_ends: inputs and outputs of all linear layers but the head; adapters have as many weights a rank.
     """
 
     parameters: int
@@ -29,6 +32,7 @@ class ModelShape:
     intermediate: int
     vocabulary: int
     bytes_per_token: int
+    linear_ends: int
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> ModelShape:
@@ -49,6 +53,7 @@ class ModelShape:
                 config.intermediate_size,
                 config.vocab_size,
                 4 * config.num_hidden_layers * heads * size,
+                sum(layer.in_features + layer.out_features for layer in _linear(model)),
             )
         except (AttributeError, ValueError) as error:
             raise UserError(f"the configuration is not one of a decoder as they are known here: {error}") from error
@@ -57,3 +62,10 @@ class ModelShape:
     def layer_numbers(self) -> int:
         """Numbers a token that a layer's pass and its gradient have at a time: states, projections, feed-forward."""
         return 10 * self.hidden + 8 * self.intermediate
+
+
+def _linear(model: PreTrainedModel) -> Iterator[nn.Linear]:
+    """All linear layers but the head."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings():
+            yield module

@@ -17,6 +17,8 @@ from stepcredit.harness.engine.recompute import HEAD_TOKENS, require_recomputabl
 from stepcredit.harness.engine.rescore import Drawn, ModelRescorer
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.adapters import adapters_of, add_adapters, load_trained, trained_weights
+from stepcredit.harness.model.frozen import Frozen, FrozenAdapters, FrozenCopy
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.checkpoint import SavedWeights
 from stepcredit.harness.record.rows import UpdateStats
@@ -24,6 +26,7 @@ from stepcredit.harness.run.masters import MasterAdamW, RestingMasterAdamW
 from stepcredit.harness.run.objective import update_policy
 from stepcredit.harness.run.resting import HOST, RestingAdamW, visiting
 from stepcredit.harness.run.schedule import learning_rate
+from stepcredit.harness.seeds import seed_for
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import Importance, OptimSpec, RunSpec
 from stepcredit.methods.contract import Credit, Group
@@ -35,7 +38,8 @@ class Learner:
 
     Each of `stale`, `reference` and `teacher` is one more copy of weights in memory, parameters x bytes of their type:
     3 MB for `tiny`, 6 GB for `qwen2.5-3b` in bfloat16. `extra_bytes` is their sum. They rest in host memory: teachers
-    visit the device while credit is given, the reference during the update.
+    visit the device while credit is given, the reference during the update. Where adapters are all that is trained,
+    `stale` and `reference` are adapters too, and the rest is the live policy's.
 
     Attributes:
         policy: the live policy.
@@ -46,22 +50,24 @@ class Learner:
     """
 
     policy: Policy
-    stale: PreTrainedModel | None
+    stale: Frozen | None
     stale_refresh: int | None
-    reference: PreTrainedModel | None
-    teacher: PreTrainedModel | None
+    reference: Frozen | None
+    teacher: Frozen | None
     optimizer: AdamW
     player: Player
     rescorer: ModelRescorer
 
     @classmethod
     def of(cls, spec: RunSpec, parts: Parts) -> Learner:
-        """The learner before its first update.
+        """The learner before its first update; the policy gets the adapters that the spec asks for.
 
         Raises:
-            UserError: no engine runs the model, or an option has no effect on it.
+            UserError: no engine runs the model, an option has no effect on it, or peft is missing.
         """
         policy, refresh = parts.policy, parts.method.needs.stale_refresh
+        if spec.optim.rank is not None:
+            add_adapters(policy.model, spec.optim.rank, seed_for("adapters", spec.seed))
         player = Player.of(policy, parts.benchmark, spec.engine)
         if player.engine.exact and spec.objective.importance is not Importance.NONE:
             raise UserError(
@@ -70,13 +76,13 @@ class Learner:
             )
         if spec.optim.recompute:
             require_recomputable(policy.model)
-        stale = None if refresh is None else _frozen_copy(policy.model)
-        teacher = None if parts.teacher is None else parts.teacher.model
+        stale = None if refresh is None else _as_it_is(policy.model)
+        teacher = None if parts.teacher is None else FrozenCopy(parts.teacher.model)
         return cls(
             policy=policy,
             stale=stale,
             stale_refresh=refresh,
-            reference=_frozen_copy(policy.model) if spec.objective.kl > 0 else None,
+            reference=_as_it_is(policy.model) if spec.objective.kl > 0 else None,
             teacher=teacher,
             optimizer=optimizer_of(policy.model, spec.optim),
             player=player,
@@ -94,13 +100,12 @@ class Learner:
     @property
     def extra_bytes(self) -> int:
         """Memory of the weights that are kept beside the live policy's."""
-        kept = [model for model in (self.stale, self.reference, self.teacher) if model is not None]
-        return sum(weight.nbytes for model in kept for weight in model.parameters())
+        return sum(kept.nbytes for kept in (self.stale, self.reference, self.teacher) if kept is not None)
 
     def refresh_stale(self, update: int) -> None:
         """Copy the live weights into the stale policy, if it is time."""
         if self.stale is not None and self.stale_refresh is not None and update % self.stale_refresh == 0:
-            self.stale.load_state_dict(self.policy.model.state_dict())
+            self.stale.load(trained_weights(self.policy.model))
 
     def update(
         self, groups: Sequence[Group], credits: Sequence[Sequence[Credit]], spec: RunSpec, number: int
@@ -109,30 +114,33 @@ class Learner:
         for settings in self.optimizer.param_groups:
             settings["lr"] = learning_rate(spec, number)
         drawn = Drawn.now_by(self.player.engine)
-        with visiting(self.policy.model.device, self.reference):
+        with self._visited_by(self.reference):
             return update_policy(
                 self.policy, self.reference, self.optimizer, groups, credits, spec, update=number, drawn=drawn
             )
 
     def teaching(self) -> AbstractContextManager[None]:
         """Meanwhile the rescorer may be asked."""
-        return visiting(self.policy.model.device, self.stale, self.teacher)
+        return self._visited_by(self.stale, self.teacher)
+
+    def _visited_by(self, *kept: Frozen | None) -> AbstractContextManager[None]:
+        return visiting(self.policy.model.device, *(one.resting for one in kept if one is not None))
 
     def weights(self) -> SavedWeights:
         """The weights as they are now, without a copy."""
         return SavedWeights(
-            model=self.policy.model.state_dict(),
+            model=trained_weights(self.policy.model),
             optimizer=self.optimizer.state_dict(),
-            stale=None if self.stale is None else self.stale.state_dict(),
+            stale=None if self.stale is None else self.stale.weights(),
         )
 
     def load(self, weights: SavedWeights) -> None:
         """Take over saved weights; those of a run that has ended are the model's alone."""
-        self.policy.model.load_state_dict(weights.model)
+        load_trained(self.policy.model, weights.model)
         if weights.optimizer is not None:
             self.optimizer.load_state_dict(dict(weights.optimizer))
         if self.stale is not None and weights.stale is not None:
-            self.stale.load_state_dict(weights.stale)
+            self.stale.load(weights.stale)
 
 
 def optimizer_of(model: nn.Module, settings: OptimSpec) -> AdamW:
@@ -158,8 +166,9 @@ def optimizer_of(model: nn.Module, settings: OptimSpec) -> AdamW:
     )
 
 
-def _frozen_copy(model: PreTrainedModel) -> PreTrainedModel:
+def _as_it_is(model: PreTrainedModel) -> Frozen:
+    """The policy's weights now, whatever becomes of them."""
+    if adapters_of(model):
+        return FrozenAdapters(model)
     copy: PreTrainedModel = deepcopy(model)
-    copy.to(HOST).eval()  # type: ignore[arg-type]
-    copy.requires_grad_(False)
-    return copy
+    return FrozenCopy(copy.to(HOST))  # type: ignore[arg-type]

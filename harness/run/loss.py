@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from stepcredit.harness.engine.recompute import HEAD_TOKENS, response_scores
 from stepcredit.harness.engine.sequences import response_logits, response_logprobs
 from stepcredit.harness.engine.stretches import TokenSequence
+from stepcredit.harness.model.frozen import Frozen
 from stepcredit.harness.run.importance import importance_weights
 from stepcredit.harness.spec import Importance, ObjectiveSpec, RunSpec
 
@@ -57,9 +58,7 @@ class Terms(NamedTuple):
     gap_max: Tensor
 
 
-def loss_terms(
-    model: PreTrainedModel, reference: PreTrainedModel | None, items: Sequence[Item], spec: RunSpec
-) -> Terms:
+def loss_terms(model: PreTrainedModel, reference: Frozen | None, items: Sequence[Item], spec: RunSpec) -> Terms:
     """The loss of some items, a sum over their tokens, and what is reported beside it."""
     temperature, weights = spec.rollout.temperature, spec.objective
     sequences = [item.sequence for item in items]
@@ -80,7 +79,9 @@ def loss_terms(
     loss = policy + weights.distill * distill
     if weights.kl > 0:
         assert reference is not None, "a positive objective.kl needs the reference policy"
-        loss = loss + weights.kl * (share_K * k3(new_K, logprobs(reference, sequences, spec))).sum()
+        with reference.active() as earlier:
+            reference_K = logprobs(earlier, sequences, spec)
+        loss = loss + weights.kl * (share_K * k3(new_K, reference_K)).sum()
     if weights.entropy > 0:
         loss = loss - weights.entropy * (share_K * entropy_K()).sum()
     with torch.no_grad():

@@ -20,6 +20,7 @@ from stepcredit.harness.engine.rescore import Drawn
 from stepcredit.harness.engine.sequences import micro_batches
 from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.frozen import Frozen
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.rows import UpdateStats
 from stepcredit.harness.run.loss import Item, Terms, k3, logprobs, loss_terms
@@ -54,7 +55,7 @@ class _Trainer:
     """What an optimiser step works with."""
 
     model: PreTrainedModel
-    reference: PreTrainedModel | None
+    reference: Frozen | None
     optimizer: Optimizer
     spec: RunSpec
     drawn: Drawn
@@ -75,7 +76,7 @@ class _Trainer:
 
 def update_policy(
     policy: Policy,
-    reference: PreTrainedModel | None,
+    reference: Frozen | None,
     optimizer: Optimizer,
     groups: Sequence[Group],
     credits: Sequence[Sequence[Credit]],

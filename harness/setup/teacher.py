@@ -8,6 +8,7 @@ from pathlib import Path
 from stepcredit.envs import load_benchmark
 from stepcredit.envs.contract import Benchmark
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.adapters import take_over
 from stepcredit.harness.model.policy import Policy, load_policy
 from stepcredit.harness.record import checkpoint, manifest
 from stepcredit.harness.record.manifest import Manifest
@@ -51,7 +52,7 @@ def _trained(run: Manifest, folder: Path) -> Policy:
     spec = run.spec
     policy = load_policy(spec.model, load_benchmark(spec.benchmark, spec.suite, spec.env_options))
     state, weights = checkpoint.load(checkpoint.find(folder), run.spec_sha256)
-    policy.model.load_state_dict(weights.model)
+    take_over(policy.model, weights.model, spec.optim.rank)
     return replace(policy, provenance=f"run {run.cell} of spec {run.spec_sha256}, update {state.update}")
 
 

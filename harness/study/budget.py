@@ -65,17 +65,24 @@ class Budget:
 def budget_of(spec: RunSpec, shape: ModelShape) -> Budget:
     """What the run needs; lengths are taken at their limits."""
     method = build(spec.method, spec.method_options)
+    size, trained = shape.parameters, _trained(spec, shape)
     copies = [
-        ("stale teacher", When.CREDIT, method.needs.stale_refresh is not None),
-        ("teacher", When.CREDIT, method.needs.checkpoint is not None),
-        ("reference of the KL term", When.UPDATE, spec.objective.kl > 0),
+        ("stale teacher", When.CREDIT, trained, method.needs.stale_refresh is not None),
+        ("teacher", When.CREDIT, size, method.needs.checkpoint is not None),
+        ("reference of the KL term", When.UPDATE, trained, spec.objective.kl > 0),
     ]
-    size = shape.parameters
-    always = [Part("weights, bfloat16", When.ALWAYS, 2 * size), Part("float32 masters", When.ALWAYS, 4 * size)]
-    always += [] if spec.optim.offload else [Part("moments of AdamW, float32", When.ALWAYS, 8 * size)]
-    always += [Part(name, when, 2 * size) for name, when, there in copies if there]
-    stale = 2 * size * (method.needs.stale_refresh is not None)
-    return Budget((*always, *_passing(spec, shape)), KEPT * (14 * size + stale), 2 * size)
+    always = [Part("weights, bfloat16", When.ALWAYS, 2 * size)]
+    always += [] if spec.optim.rank is None else [Part("adapters, bfloat16", When.ALWAYS, 2 * trained)]
+    always += [Part("float32 masters", When.ALWAYS, 4 * trained)]
+    always += [] if spec.optim.offload else [Part("moments of AdamW, float32", When.ALWAYS, 8 * trained)]
+    always += [Part(name, when, 2 * weights) for name, when, weights, there in copies if there]
+    stale = 2 * trained * (method.needs.stale_refresh is not None)
+    return Budget((*always, *_passing(spec, shape)), KEPT * (14 * trained + stale), 2 * trained)
+
+
+def _trained(spec: RunSpec, shape: ModelShape) -> int:
+    """Weights that training changes."""
+    return shape.parameters if spec.optim.rank is None else spec.optim.rank * shape.linear_ends
 
 
 def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
@@ -95,7 +102,7 @@ def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
     # Without a gradient half the numbers of a layer, 2 bytes each; a transcript's keys and values, and its branches'.
     yield Part("activations of a layer", When.CREDIT, tokens * shape.layer_numbers)
     yield Part("keys and values of what is read again", When.CREDIT, 2 * tokens * shape.bytes_per_token)
-    yield Part("gradients, float32", When.UPDATE, 4 * shape.parameters)
+    yield Part("gradients, float32", When.UPDATE, 4 * _trained(spec, shape))
     if spec.optim.recompute:
         yield Part("inputs of the layers", When.UPDATE, 2 * tokens * shape.hidden * shape.layers)
         head = HEAD_TOKENS * shape.vocabulary * _HEAD_BYTES
@@ -119,6 +126,7 @@ def _candidates(spec: RunSpec) -> Sequence[str]:
         *([] if spec.optim.offload else ["optim.offload=true"]),
         *(f"optim.token_budget={size}" for size in budgets if size >= spec.rollout.max_context_tokens),
         *(["objective.kl=0"] if spec.objective.kl > 0 else []),
+        *(["optim.rank=32"] if spec.optim.rank is None else []),
     ]
 
 

@@ -20,6 +20,7 @@ from stepcredit.harness.device import resolve
 from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.adapters import take_over
 from stepcredit.harness.model.policy import load_policy
 from stepcredit.harness.model.presets import preset_named
 from stepcredit.harness.record import checkpoint, files, manifest
@@ -191,7 +192,7 @@ def _episodes(job: _Job, report: Callable[[int, int], None]) -> list[EpisodeRow]
     spec = job.spec
     policy = load_policy(spec.model, job.benchmark, job.device, thinking=spec.rollout.thinking)
     state, weights = checkpoint.load(job.source, job.run.spec_sha256)
-    policy.model.load_state_dict(weights.model)
+    take_over(policy.model, weights.model, spec.optim.rank)
     groups = evaluate(Player.of(policy, job.benchmark, spec.engine), spec.rollout, job.protocol, report)
     split = job.protocol.panel.split
     return episode_rows(groups, phase="eval", update=state.update, split=split, seed=spec.seed)

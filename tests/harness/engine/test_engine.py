@@ -22,6 +22,7 @@ from stepcredit.harness.engine.vllm import VllmEngine
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.model.adapters import add_adapters
 from stepcredit.harness.run.learner import optimizer_of
 from stepcredit.harness.spec import EngineName, OptimSpec
 from tests.harness.support import DRAWS, SPEC, TASKS, Toys, llama, plain_logprobs, toy_policy, without_bias
@@ -219,6 +220,18 @@ def test_it_follows_weights_however_they_change(
     assert not np.allclose(plain_logprobs(model, [*prompt, *after.token_ids], 8), plain, atol=1e-3)
     again = one_turn(engine, [prompt], [3], max_tokens=8)[0]
     assert again.token_ids.tolist() == before.token_ids.tolist()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_follows_adapters(start: Start, name: str) -> None:
+    model, prompt = deepcopy(MODELS[name]), prompts_of([30])[0]
+    add_adapters(model, 4, seed=0)
+    engine, untrained = start(model), plain_logprobs(MODELS[name], prompt, 8)
+    for _ in range(2):
+        take_a_step(model)
+        sample = one_turn(engine, [prompt], [3], max_tokens=8)[0]
+        np.testing.assert_allclose(sample.logprobs, plain_logprobs(model, [*prompt, *sample.token_ids], 8), atol=2e-5)
+    assert not np.allclose(plain_logprobs(model, prompt, 8), untrained, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -17,10 +17,12 @@ from transformers import (
 
 from stepcredit.harness.engine.cached import TransformersEngine
 from stepcredit.harness.engine.rescore import Drawn, ModelRescorer
+from stepcredit.harness.model.frozen import FrozenCopy
 from stepcredit.methods.contract import MethodError, ScoreRequest, Trajectory, Weights
 from tests.harness.support import SPEC, plain_logprobs, sharpen, toy_groups, toy_policy
 
 POLICY, STALE, OTHER = toy_policy(), toy_policy(seed=1).model, toy_policy(seed=2).model
+FROZEN = FrozenCopy(STALE)
 TRAJECTORIES = [trajectory for group in toy_groups(POLICY) for trajectory in group.trajectories]
 WINDOWED = [
     trajectory
@@ -49,7 +51,7 @@ def test_scores_are_those_of_separate_passes(weights: Weights, hindsight: str | 
     hint = [] if hindsight is None else POLICY.transcript.hindsight(hindsight)
     trajectories = [*TRAJECTORIES, *WINDOWED]
     requests = [ScoreRequest(trajectory, weights, hindsight) for trajectory in trajectories]
-    scores = ModelRescorer(POLICY, STALE, budget, checkpoint=OTHER).score(requests)
+    scores = ModelRescorer(POLICY, FROZEN, budget, checkpoint=FrozenCopy(OTHER)).score(requests)
     for trajectory, score_T in zip(trajectories, scores, strict=True):
         assert score_T.dtype == torch.float32
         assert not score_T.requires_grad
@@ -81,7 +83,7 @@ def test_other_decoders_are_read_as_exactly(family: str) -> None:
     model = AutoModelForCausalLM.from_config(config).eval()
     sharpen(model, 0)
     requests = [ScoreRequest(t, Weights.CHECKPOINT, hint) for t in TRAJECTORIES[:3] for hint in (HINT, "look", None)]
-    scores = ModelRescorer(POLICY, None, 500, checkpoint=model).score(requests)
+    scores = ModelRescorer(POLICY, None, 500, checkpoint=FrozenCopy(model)).score(requests)
     for request, score_T in zip(requests, scores, strict=True):
         hint = [] if request.hindsight is None else POLICY.transcript.hindsight(request.hindsight)
         torch.testing.assert_close(score_T, naive(model, request.trajectory, hint), atol=1e-5, rtol=0)
@@ -92,8 +94,8 @@ def test_what_the_live_weights_drew_is_not_read_again() -> None:
     trajectory = TRAJECTORIES[0]
     kinds = [(Weights.LIVE, None), (Weights.LIVE, HINT), (Weights.STALE, None)]
     requests = [ScoreRequest(trajectory, weights, hint) for weights, hint in kinds]
-    known = ModelRescorer(POLICY, STALE, 500, drawn=Drawn.BY_LIVE_WEIGHTS).score(requests)
-    computed = ModelRescorer(POLICY, STALE, 500).score(requests)
+    known = ModelRescorer(POLICY, FROZEN, 500, drawn=Drawn.BY_LIVE_WEIGHTS).score(requests)
+    computed = ModelRescorer(POLICY, FROZEN, 500).score(requests)
     np.testing.assert_array_equal(known[0], np.concatenate([step.logprobs for step in trajectory.steps]))
     for known_T, computed_T in zip(known, computed, strict=True):
         torch.testing.assert_close(known_T, computed_T, atol=1e-5, rtol=0)
@@ -115,18 +117,18 @@ def test_signs_that_the_engines_numbers_would_turn_are_counted() -> None:
     """The engine says each student's token is a little likelier than the teacher finds it, or a little less likely."""
     trajectory = TRAJECTORIES[0]
     plain = ScoreRequest(trajectory, Weights.LIVE)
-    gap_T = torch.sub(*ModelRescorer(POLICY, STALE, 500).score([ScoreRequest(trajectory, Weights.STALE), plain]))
+    gap_T = torch.sub(*ModelRescorer(POLICY, FROZEN, 500).score([ScoreRequest(trajectory, Weights.STALE), plain]))
     beyond_T = torch.where(torch.arange(len(gap_T)) % 3 == 0, 1.5 * gap_T, 0.5 * gap_T)  # every third sign turns
     parts = np.split(beyond_T.numpy(), np.cumsum([len(step.response_ids) for step in trajectory.steps])[:-1])
     steps = (replace(step, logprobs=step.logprobs + part) for step, part in zip(trajectory.steps, parts, strict=True))
     shifted = replace(trajectory, steps=tuple(steps))
     requests = [ScoreRequest(shifted, Weights.STALE), ScoreRequest(shifted, Weights.LIVE)]
-    rescorer = ModelRescorer(POLICY, STALE, 500)
+    rescorer = ModelRescorer(POLICY, FROZEN, 500)
     assert rescorer.take_signs_at_risk() is None
     rescorer.score(requests)
     assert rescorer.take_signs_at_risk() == pytest.approx(-(-len(gap_T) // 3) / len(gap_T))
     assert rescorer.take_signs_at_risk() is None
-    exact = ModelRescorer(POLICY, STALE, 500, drawn=Drawn.BY_LIVE_WEIGHTS)
+    exact = ModelRescorer(POLICY, FROZEN, 500, drawn=Drawn.BY_LIVE_WEIGHTS)
     exact.score(requests)
     assert exact.take_signs_at_risk() is None
 
@@ -159,7 +161,7 @@ def test_requests_keep_their_order_when_weights_and_hints_are_mixed() -> None:
         for hint in (HINT, None, "look")
         for weights in (Weights.STALE, Weights.LIVE)
     ]
-    rescorer = ModelRescorer(POLICY, STALE, 300)
+    rescorer = ModelRescorer(POLICY, FROZEN, 300)
     for request, score_T in zip(chosen, rescorer.score(chosen), strict=True):
         torch.testing.assert_close(score_T, rescorer.score([request])[0], atol=1e-5, rtol=0)
 

@@ -11,6 +11,7 @@ from torch.optim import SGD
 from transformers import PreTrainedModel
 
 from stepcredit.harness.engine.rescore import Drawn
+from stepcredit.harness.model.frozen import FrozenCopy
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.rows import UpdateStats
 from stepcredit.harness.run.objective import update_policy
@@ -52,9 +53,9 @@ def gradient_of(
     """The gradient as plain gradient descent with step 1 shows it."""
     policy = toy_policy()
     before = deepcopy(policy.model)
-    model = None if reference is None else reference.model
+    frozen = None if reference is None else FrozenCopy(reference.model)
     stats = update_policy(
-        policy, model, SGD(policy.model.parameters(), lr=1.0), groups, credits_of(give, groups), chosen, drawn=drawn
+        policy, frozen, SGD(policy.model.parameters(), lr=1.0), groups, credits_of(give, groups), chosen, drawn=drawn
     )
     pairs = zip(before.parameters(), policy.model.parameters(), strict=True)
     return [(old - new).detach() for old, new in pairs], stats

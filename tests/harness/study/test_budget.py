@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from stepcredit.harness.cli.app import run
 from stepcredit.harness.engine.recompute import recomputing
 from stepcredit.harness.engine.stretches import TokenSequence
+from stepcredit.harness.model.adapters import add_adapters
+from stepcredit.harness.model.frozen import Frozen, FrozenAdapters, FrozenCopy
 from stepcredit.harness.model.shape import ModelShape
 from stepcredit.harness.run.learner import optimizer_of
 from stepcredit.harness.run.loss import Item, loss_terms
@@ -88,19 +90,32 @@ def items(chosen: RunSpec) -> list[Item]:
     return [Item(sequence, 1.0, 1, zeros, zeros, torch.ones(response), zeros) for _ in range(count)]
 
 
-def fake_model(config: Qwen2Config) -> PreTrainedModel:
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+def made(config: Qwen2Config, rank: int | None = None) -> PreTrainedModel:
+    """A model of fake tensors in memory."""
+    with unset_fake_temporarily(), torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+        if rank is not None:
+            add_adapters(model, rank, seed=0)
+    model.to_empty(device="cpu")
+    model.tie_weights()
     return model
+
+
+def reference_of(model: PreTrainedModel, chosen: RunSpec, config: Qwen2Config) -> Frozen | None:
+    if chosen.objective.kl == 0:
+        return None
+    return FrozenCopy(made(config)) if chosen.optim.rank is None else FrozenAdapters(model)
 
 
 def peak_of_update(chosen: RunSpec, config: Qwen2Config = QWEN_3B) -> int:
     """Two optimiser steps of two micro-batches each."""
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model, *others = (fake_model(config) for _ in range(1 if chosen.objective.kl == 0 else 2))
-        reference = others[0] if others else None
-        optimizer, tracker = optimizer_of(model, chosen.optim), Tracker()
+        model, tracker = made(config, chosen.optim.rank), Tracker()
+        reference = reference_of(model, chosen, config)
+        optimizer = optimizer_of(model, chosen.optim)
         masters = optimizer.param_groups[0]["params"]
-        for weight in (*masters, *(weight for one in (model, *others) for weight in one.parameters())):
+        others = [] if reference is None else reference.weights().values()
+        for weight in (*masters, *model.parameters(), *others):
             tracker.add(weight)
         with tracker:
             for _ in range(2):
@@ -113,9 +128,16 @@ def peak_of_update(chosen: RunSpec, config: Qwen2Config = QWEN_3B) -> int:
     return tracker.peak
 
 
-@pytest.mark.parametrize(("budget", "kl"), [(4096, 0.0), (16_384, 0.01)])
-def test_the_updates_memory_is_what_doctor_says(budget: int, kl: float) -> None:
-    chosen = spec(f"objective.kl={kl}", f"optim.token_budget={budget}")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("objective.kl=0", "optim.token_budget=4096"),
+        ("objective.kl=0.01", "optim.token_budget=16384"),
+        ("objective.kl=0.01", "optim.token_budget=4096", "optim.rank=32"),
+    ],
+)
+def test_the_updates_memory_is_what_doctor_says(overrides: tuple[str, ...]) -> None:
+    chosen = spec(*overrides)
     told = budget_of(chosen, ModelShape.of(QWEN_3B))
     assert told.at(When.UPDATE) == pytest.approx(peak_of_update(chosen), rel=0.1)
 
@@ -150,6 +172,16 @@ def test_every_copy_of_the_weights_is_told() -> None:
     for when in (When.UPDATE, When.CREDIT):  # the reference, and the teacher
         assert taught.at(when) - plain.at(when) == 2 * shape.parameters
     assert taught.disk_bytes - plain.disk_bytes == 2 * 2 * shape.parameters
+
+
+def test_adapters_need_no_copy_of_the_weights() -> None:
+    shape = ModelShape.of(QWEN_3B)
+    plain = budget_of(spec("optim.rank=32", "objective.kl=0"), shape)
+    taught = budget_of(spec("optim.rank=32", method="stepopsd"), shape)
+    assert shape.linear_ends == 36 * (2048 + 2048 + 2 * (2048 + 256) + 2 * 2048 + 3 * (2048 + 11_008))
+    for when in (When.UPDATE, When.CREDIT):
+        assert taught.at(when) - plain.at(when) == 2 * 32 * shape.linear_ends
+    assert plain.peak < 25e9
 
 
 def test_what_is_proposed_fits() -> None:

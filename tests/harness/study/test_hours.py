@@ -12,7 +12,8 @@ from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.study.hours import Rates, hours_of
 from tests.harness.hub import random_qwen
 
-SHAPE = ModelShape(parameters=10**9, layers=10, hidden=100, intermediate=400, vocabulary=1000, bytes_per_token=10**4)
+SIZES = {"layers": 10, "hidden": 100, "intermediate": 400, "vocabulary": 1000}
+SHAPE = ModelShape(10**9, **SIZES, bytes_per_token=10**4, linear_ends=10**5)
 RATES = Rates(flops=1e14, bandwidth=1e12)
 SPEC = with_settings(
     RunSpec(updates=36),
