@@ -1,18 +1,15 @@
 """The memory that doctor tells of, against the update itself on fake tensors of a real model's size."""
 
 import json
-import weakref
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 
+from stepcredit.harness.bench.memory import LiveBytes
 from stepcredit.harness.cli.app import run
 from stepcredit.harness.engine.recompute import recomputing
 from stepcredit.harness.engine.stretches import TokenSequence
@@ -52,35 +49,6 @@ def spec(*overrides: str, method: str = "grpo", model: str = "qwen2.5-3b") -> Ru
     return build_spec(model=model, benchmark="alfworld", suite=None, method=method, seed=0, overrides=overrides)
 
 
-class Tracker(TorchDispatchMode):
-    """Bytes of all storages that are alive, and the most there ever were."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.live = self.peak = 0
-        self._known: set[int] = set()
-
-    def add(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key, size = id(storage), storage.nbytes()
-        if key not in self._known:
-            self._known.add(key)
-            self.live += size
-            self.peak = max(self.peak, self.live)
-            weakref.finalize(storage, self._gone, key, size)
-
-    def _gone(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.live -= size
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self.add(tensor)
-        return result
-
-
 def items(chosen: RunSpec) -> list[Item]:
     """As many windowed prompts with their responses as a micro-batch takes."""
     whole, response = chosen.rollout.max_context_tokens, chosen.rollout.max_response_tokens
@@ -110,7 +78,7 @@ def reference_of(model: PreTrainedModel, chosen: RunSpec, config: Qwen2Config) -
 def peak_of_update(chosen: RunSpec, config: Qwen2Config = QWEN_3B) -> int:
     """Two optimiser steps of two micro-batches each."""
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model, tracker = made(config, chosen.optim.rank), Tracker()
+        model, tracker = made(config, chosen.optim.rank), LiveBytes()
         reference = reference_of(model, chosen, config)
         optimizer = optimizer_of(model, chosen.optim)
         masters = optimizer.param_groups[0]["params"]
