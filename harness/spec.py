@@ -154,11 +154,23 @@ class RolloutSpec(Recorded):
         return self
 
 
+class Reference(StrEnum):
+    """Whom the KL term compares the policy with."""
+
+    INITIAL = "initial"
+    """The policy that the run started from."""
+    TEACHER = "teacher"
+    """The snapshot that the method's teacher is, and so one that moves."""
+
+
 class ObjectiveSpec(Recorded):
     """The one loss, blind to methods."""
 
     LATER = frozenset(
-        {"aggregation", "importance", "importance_cap", "max_engine_gap", "dual_clip", "entropy", "reward_scale"}
+        {
+            *("aggregation", "importance", "importance_cap", "max_engine_gap"),
+            *("dual_clip", "entropy", "reward_scale", "reference"),
+        }
     )
 
     aggregation: Aggregation = Aggregation.TOKEN_MEAN
@@ -173,7 +185,9 @@ class ObjectiveSpec(Recorded):
     distill: float = Field(1.0, ge=0.0)
     """Weight of the distillation term of methods that emit one."""
     kl: float = Field(0.0, ge=0.0)
-    """Weight of the k3 estimate of KL(policy || warm start)."""
+    """Weight of the k3 estimate of KL(policy || reference)."""
+    reference: Reference = Reference.INITIAL
+    """What it is measured from; the teacher's snapshot in StepOPSD's code, for methods that keep one."""
     entropy: float = Field(0.0, ge=0.0)
     """Weight of the entropy bonus."""
     reward_scale: float = Field(1.0, gt=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -34,8 +35,11 @@ def group_advantages(rewards: Sequence[float], *, std: bool, eps: float) -> list
     return [deviation / (spread + eps) for deviation in deviations]
 
 
-def advantages_of(group: Group, *, std: bool = True, eps: float) -> list[float]:
+def advantages_of(group: Group, *, std: bool = True, eps: float, rows: bool = False) -> list[float]:
     """One advantage per trajectory, from the group's rewards.
+
+    With `rows` each reward counts in mean and deviation as often as its trajectory has steps, as in verl-agent, whose
+    rows are steps (`compute_mean_std_cross_steps`).
 
     Raises:
         MethodError: a reward is not a finite number; names its task.
@@ -46,7 +50,10 @@ def advantages_of(group: Group, *, std: bool = True, eps: float) -> list[float]:
                 f"the environment gave trajectory {trajectory.index} of task {group.task_id!r} the reward "
                 f"{trajectory.reward}; rewards must be finite, mend the environment"
             )
-    return group_advantages([trajectory.reward for trajectory in group.trajectories], std=std, eps=eps)
+    counts = [max(len(trajectory.steps), 1) if rows else 1 for trajectory in group.trajectories]
+    repeated = [t.reward for t, count in zip(group.trajectories, counts, strict=True) for _ in range(count)]
+    advantages = group_advantages(repeated, std=std, eps=eps)
+    return [advantages[end - count] for end, count in zip(accumulate(counts), counts, strict=True)]
 
 
 def constant(trajectory: Trajectory, value: float) -> Tensor:

@@ -10,11 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 from torch import Tensor
 from typing_extensions import TypeVar
 
@@ -59,6 +59,8 @@ class Step:
         state_key: identifies the state that the action was taken in.
         seed: seed of the turn's draws.
         action_tag: name of the tags that the action stands between; empty where there is no action.
+        tagged: the action's tokens with its tags; None where there is none.
+        text: the whole response as text; empty where nobody told it.
     """
 
     prompt_ids: NDArray[np.int64]
@@ -73,6 +75,8 @@ class Step:
     state_key: str
     seed: int
     action_tag: str = "action"
+    tagged: Span | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +120,13 @@ class Group:
 
     Attributes:
         golden: the benchmark's reference trajectory, which succeeds; only for methods that need it, see `Needs`.
+        skill: a text about tasks of this type; likewise.
     """
 
     task_id: str
     trajectories: tuple[Trajectory, ...]
     golden: tuple[GoldenTurn, ...] | None = None
+    skill: str | None = None
 
     @property
     def mixed(self) -> bool:
@@ -132,23 +138,47 @@ class Weights(StrEnum):
     """Which weights score a context."""
 
     LIVE = "live"
+    """The policy as it is."""
+    INITIAL = "initial"
+    """The policy as the run found it."""
     STALE = "stale"
+    """Its last snapshot."""
+    EMA = "ema"
+    """The moving average of its weights."""
     CHECKPOINT = "checkpoint"
+    """Another policy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """Log-probabilities of a trajectory's own response tokens, each step in its own context.
+    """A trajectory's own response tokens, each step in its own context.
 
     Attributes:
         trajectory: whose tokens to score.
         weights: which policy scores.
-        hindsight: text appended to every step's context; None leaves the contexts as they were.
+        hindsight: text put into every step's context; None leaves the contexts as they were.
+        starts: [K] the response token of each step that the hindsight stands right before; tokens before it, and steps
+            with None, are scored as they were. Without starts it stands at the end of each prompt, before the words
+            that open a response.
     """
 
     trajectory: Trajectory
     weights: Weights
     hindsight: str | None = None
+    starts: tuple[int | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distributions:
+    """What some weights find likeliest at each response token.
+
+    Attributes:
+        ids_Tk: [T, k] token ids, likeliest first.
+        logprob_Tk: [T, k] their log-probabilities; what is missing to a sum of 1 belongs to all other tokens together.
+    """
+
+    ids_Tk: Tensor
+    logprob_Tk: Tensor
 
 
 class Rescorer(Protocol):
@@ -157,6 +187,32 @@ class Rescorer(Protocol):
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
         """One detached float32 tensor [T] per request, over all response tokens of its trajectory in order."""
         ...
+
+    def distributions(self, requests: Sequence[ScoreRequest], top: int) -> list[Distributions]:
+        """The `top` likeliest tokens per request, or all there are, at all response tokens in order; detached."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the objective is to move the policy's own distributions, as one more term of the loss.
+
+    The term of a token is weight * D_beta(teacher, policy): the generalised Jensen-Shannon divergence beta KL(T || M) +
+    (1 - beta) KL(P || M), M = beta T + (1 - beta) P (arXiv 2306.13649, eq. 1; beta and 1 - beta as in TRL's
+    `GKDTrainer.generalized_jsd_loss`). beta 0 is KL(T || P), beta 1 is KL(P || T). Tokens that are not among the
+    teacher's likeliest count as one.
+
+    Attributes:
+        teacher: the distributions to approach.
+        weight_T: [T] how much each token's divergence counts; 0 where there is no teacher.
+        beta: in [0, 1].
+        entry_clip: most that one token of the vocabulary may add to a divergence; None bounds nothing.
+    """
+
+    teacher: Distributions
+    weight_T: Tensor
+    beta: float
+    entry_clip: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,24 +223,45 @@ class Credit:
         advantage_T: [T] weight of each response token in the policy gradient.
         distill_T: [T] weight of each response token's (teacher - student) log-ratio in the auxiliary
             loss of methods that have one; None for the others.
+        target: distributions that the policy is moved towards, for methods whose teacher gives whole distributions.
         diagnostics: numbers worth recording, averaged over an update's trajectories.
     """
 
     advantage_T: Tensor
     distill_T: Tensor | None = None
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    target: Target | None = None
 
     def streams(self) -> Iterator[tuple[str, Tensor]]:
         """The weights that the method gave, one after the other: what each is called, and its [T] numbers."""
         yield "advantage_T", self.advantage_T
         if self.distill_T is not None:
             yield "distill_T", self.distill_T
+        if self.target is not None:
+            yield "target.weight_T", self.target.weight_T
 
 
 class MethodConfig(Recorded):
-    """Base of every method's options. The defaults are the settings of the paper it names."""
+    """Base of every method's options. The defaults are the settings of the paper or the code that it names."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+    def idle(self) -> Mapping[str, str]:
+        """The options that have no effect beside the others, and why: another value than the default is refused."""
+        return {}
+
+    def missing(self) -> str | None:
+        """What is lacking for these options to make sense, in a sentence."""
+        return None
+
+    @model_validator(mode="after")
+    def _require_effect(self) -> Self:
+        if (complaint := self.missing()) is not None:
+            raise ValueError(complaint)
+        for name, why in self.idle().items():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"option {name} has no effect {why}; leave it out")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,18 +270,30 @@ class Needs:
 
     Attributes:
         stale_refresh: updates between refreshes of a snapshot of the policy; None for methods without one.
+        initial: whether the policy as the run found it scores as `Weights.INITIAL`.
+        ema: rate of a moving average of the policy's weights, which scores as `Weights.EMA`: after each update it is
+            (1 - rate) itself + rate policy; None for methods without one.
         checkpoint: another policy with the same vocabulary that scores as `Weights.CHECKPOINT`: a preset's name, a
             run's folder or a policy's; None for methods without one.
         golden: whether groups carry the benchmark's reference trajectory.
+        skills: the folder of the texts that groups carry, one for each subset; None for methods without them.
         continuations: fresh episodes from the state before each step; 0 for methods without them.
         answers: whether it aims at the actions that are answers, and must be told which these are.
     """
 
     stale_refresh: int | None = None
+    initial: bool = False
+    ema: float | None = None
     checkpoint: str | None = None
     golden: bool = False
+    skills: str | None = None
     continuations: int = 0
     answers: bool = False
+
+    @property
+    def other_weights(self) -> bool:
+        """Whether other weights than the policy's score."""
+        return self.initial or any(other is not None for other in (self.stale_refresh, self.ema, self.checkpoint))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +307,7 @@ class Traits:
         needs_stale_policy: a snapshot of the policy is kept and refreshed.
         on_spans: no credit outside the reasoning and the action of each step.
         tilts_spans: option that names the target spans outside of which credit is GRPO's, bit for bit.
+        tags: boolean option that counts an action's tags among its target spans.
         tilt: option that bounds the tilt of GRPO's advantage A: |A'_t - A| <= option * |A| (before any step budget).
         mixing: option at whose 0 the method is GRPO, bit for bit.
         step_budget: boolean option that gives every step the same mean |A'|, within a factor of 2 either way.
@@ -233,6 +323,7 @@ class Traits:
     needs_stale_policy: bool = False
     on_spans: bool = False
     tilts_spans: str | None = None
+    tags: str | None = None
     tilt: str | None = None
     mixing: str | None = None
     step_budget: str | None = None
@@ -276,9 +367,12 @@ class Method(ABC, Generic[ConfigT_co]):
     @property
     def has_teacher(self) -> bool:
         """Whether tokens are scored with hindsight or by other weights than the policy's."""
-        others = self.needs.stale_refresh is not None or self.needs.checkpoint is not None
-        return others or self.traits.uses_hindsight
+        return self.needs.other_weights or self.traits.uses_hindsight
 
     @abstractmethod
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         """Credit for each trajectory of the group, in its order. `update` counts from 0."""
+
+    def settled(self, credits: Sequence[Sequence[Credit]]) -> list[list[Credit]]:
+        """The credit of an update's groups once all of it is known, for methods that compare across groups."""
+        return [list(own) for own in credits]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stepcredit.methods.contract import Group, Rescorer, ScoreRequest, Trajectory, Weights
-from stepcredit.methods.hindsight import HindsightText, peer_hindsight
+from stepcredit.methods.hindsight import TaughtConfig
 
 StudentScoring = Literal["causal_prefix", "rollout_old_log_prob"]
 """The student's log-probabilities: of the current weights on each step's own prefix, or as recorded when sampled.
@@ -22,10 +22,32 @@ the second. They differ for batches that are older, or drawn by another engine.
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A trajectory to be scored by its teacher, and the hindsight block that the teacher is shown, if any."""
+    """A trajectory to be scored by its teacher.
+
+    Attributes:
+        hindsight: the block that the teacher is shown, if any.
+        starts: where in each step's response it stands; see `ScoreRequest`.
+    """
 
     trajectory: Trajectory
     hindsight: str | None
+    starts: tuple[int | None, ...] | None = None
+
+    def asked(self, teacher: Weights) -> ScoreRequest:
+        """The teacher's view of it."""
+        starts = None if self.hindsight is None else self.starts
+        return ScoreRequest(self.trajectory, teacher, self.hindsight, starts)
+
+
+def lessons_of(group: Group, config: TaughtConfig, advantages: Sequence[float]) -> list[Lesson | None]:
+    """A lesson for each trajectory; None where there is no hindsight, or the teacher's word could change nothing."""
+    lessons: list[Lesson | None] = []
+    for index, (trajectory, advantage) in enumerate(zip(group.trajectories, advantages, strict=True)):
+        matters = advantage != 0.0 and trajectory.response_tokens > 0
+        block = config.block_for(group, index) if matters else None
+        taught = matters and (block is not None or config.hindsight == "none")
+        lessons.append(Lesson(trajectory, block) if taught else None)
+    return lessons
 
 
 def score_gaps(
@@ -42,7 +64,7 @@ def score_gaps(
     taught = [lesson for lesson in lessons if lesson is not None]
     if not taught:
         return [None] * len(lessons)
-    requests = [ScoreRequest(lesson.trajectory, teacher, lesson.hindsight) for lesson in taught]
+    requests = [lesson.asked(teacher) for lesson in taught]
     if student == "causal_prefix":
         requests += [ScoreRequest(lesson.trajectory, Weights.LIVE) for lesson in taught]
     scores = rescore.score(requests)
@@ -53,34 +75,23 @@ def score_gaps(
 
 
 def score_contrasts(
-    pairs: Sequence[tuple[Lesson, Lesson] | None], rescore: Rescorer, *, teacher: Weights
+    pairs: Sequence[tuple[Lesson, Sequence[Lesson]] | None], rescore: Rescorer, *, teacher: Weights
 ) -> list[Tensor | None]:
-    """log pi_T(y_t | c + h, y_<t) - log pi_T(y_t | c + h', y_<t) of each pair of lessons, [T], detached; None for None.
+    """log pi_T(y_t | c + h, y_<t) - log mean_k pi_T(y_t | c + h_k, y_<t), [T], detached; None for None.
 
-    Both of a pair are of one trajectory. Without pairs the rescorer is not called.
+    Each pair is a lesson with the right hint and at least one with a wrong one, all of one trajectory. Without pairs
+    the rescorer is not called.
     """
-    taught = [pair for pair in pairs if pair is not None]
+    taught = [(right, *wrong) for right, wrong in (pair for pair in pairs if pair is not None)]
     if not taught:
         return [None] * len(pairs)
-    requests = [ScoreRequest(lesson.trajectory, teacher, lesson.hindsight) for pair in taught for lesson in pair]
-    scores = rescore.score(requests)
-    contrasts = iter([(right_T - wrong_T).detach() for right_T, wrong_T in zip(scores[::2], scores[1::2], strict=True)])
-    return [None if pair is None else next(contrasts) for pair in pairs]
-
-
-def score_peer_gaps(
-    group: Group, advantages: Sequence[float], rescore: Rescorer, render: HindsightText
-) -> list[Tensor | None]:
-    """D_t of the policy itself in each trajectory's peer hindsight, [T]; None where that could teach nothing."""
-    return score_gaps(_peer_lessons(group, advantages, render), rescore, teacher=Weights.LIVE)
-
-
-def _peer_lessons(group: Group, advantages: Sequence[float], render: HindsightText) -> list[Lesson | None]:
-    hints = (peer_hindsight(group, index, render) for index in range(len(advantages)))
-    return [
-        Lesson(trajectory, hint) if hint is not None and advantage != 0.0 and trajectory.response_tokens else None
-        for trajectory, advantage, hint in zip(group.trajectories, advantages, hints, strict=True)
-    ]
+    scores = iter(rescore.score([lesson.asked(teacher) for lessons in taught for lesson in lessons]))
+    contrasts = []
+    for lessons in taught:
+        right_T, *wrong = (next(scores) for _ in lessons)
+        contrasts.append((right_T - (torch.stack(wrong).logsumexp(0) - torch.tensor(len(wrong)).log())).detach())
+    found = iter(contrasts)
+    return [None if pair is None else next(found) for pair in pairs]
 
 
 def _sampled(trajectory: Trajectory) -> Tensor:

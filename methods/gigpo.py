@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from difflib import SequenceMatcher
 from typing import ClassVar, Literal
 
 import torch
@@ -15,6 +17,8 @@ from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, Res
 class GigpoConfig(MethodConfig):
     """Options of GiGPO; defaults of arXiv 2505.10978."""
 
+    LATER = frozenset({"rows", "similarity"})
+
     anchor: Literal["observation", "state"] = "observation"
     """What two steps must share to be compared: what the agent had just seen, or the environment's state (ours)."""
     gamma: float = Field(0.95, ge=0.0, le=1.0)
@@ -25,6 +29,14 @@ class GigpoConfig(MethodConfig):
     """Divide by the standard deviation of the group and of the step group."""
     eps: float = Field(1e-6, gt=0.0)
     """Added to the standard deviations; verl-agent's value."""
+    rows: bool = False
+    """Take mean and deviation of rewards over the group's steps (`compute_mean_std_cross_steps` in verl-agent)."""
+    similarity: float | None = Field(None, gt=0.0, lt=1.0)
+    """Anchors that agree to this ratio are the same, the first of a cluster stands for it (`build_step_group` in
+    verl-agent); None asks for equal ones."""
+
+    def idle(self) -> Mapping[str, str]:
+        return {} if self.anchor == "observation" else {"similarity": "with anchor 'state'"}
 
 
 class Gigpo(Method[GigpoConfig]):
@@ -48,7 +60,7 @@ class Gigpo(Method[GigpoConfig]):
     )
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, std=self.config.std, eps=self.config.eps)
+        advantages = advantages_of(group, std=self.config.std, eps=self.config.eps, rows=self.config.rows)
         steps, shared = self._step_advantages(group)
         credits = []
         for trajectory, advantage, of_steps in zip(group.trajectories, advantages, steps, strict=True):
@@ -65,7 +77,8 @@ class Gigpo(Method[GigpoConfig]):
         for index, trajectory in enumerate(group.trajectories):
             for k, step in enumerate(trajectory.steps):
                 seen = trajectory.steps[k - 1].observation if k else ""
-                places[step.state_key if self.config.anchor == "state" else seen].append((index, k))
+                anchor = step.state_key if self.config.anchor == "state" else self._alike(seen, places)
+                places[anchor].append((index, k))
         found = [[0.0] * len(trajectory.steps) for trajectory in group.trajectories]
         for members in places.values():
             returns = [self._return_to_go(group, index, k) for index, k in members]
@@ -74,6 +87,13 @@ class Gigpo(Method[GigpoConfig]):
                 found[index][k] = value
         total = sum(map(len, found))
         return found, sum(len(members) for members in places.values() if len(members) > 1) / max(total, 1)
+
+    def _alike(self, seen: str, known: Iterable[str]) -> str:
+        """The first known anchor that is similar enough, else what was seen."""
+        least = self.config.similarity
+        if least is None:
+            return seen
+        return next((anchor for anchor in known if SequenceMatcher(None, seen, anchor).ratio() >= least), seen)
 
     def _return_to_go(self, group: Group, index: int, k: int) -> float:
         trajectory = group.trajectories[index]

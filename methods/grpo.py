@@ -13,10 +13,14 @@ from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, Res
 class GrpoConfig(MethodConfig):
     """Options of GRPO."""
 
+    LATER = frozenset({"rows"})
+
     std: bool = True
     """Divide by the group's standard deviation; Dr. GRPO (arXiv 2503.20783) does not."""
     eps: float = Field(1e-6, gt=0.0)
     """Added to the standard deviation; verl's value."""
+    rows: bool = False
+    """Take mean and deviation over the group's steps, so that long episodes weigh more, as in verl-agent."""
 
 
 class Grpo(Method[GrpoConfig]):
@@ -34,7 +38,7 @@ class Grpo(Method[GrpoConfig]):
     traits: ClassVar[Traits] = Traits(preserves_sign=True, uses_hindsight=False, needs_outcome=True, prefix_only=True)
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, std=self.config.std, eps=self.config.eps)
+        advantages = advantages_of(group, std=self.config.std, eps=self.config.eps, rows=self.config.rows)
         return [
             Credit(constant(trajectory, advantage))
             for trajectory, advantage in zip(group.trajectories, advantages, strict=True)

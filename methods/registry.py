@@ -17,6 +17,7 @@ from stepcredit.methods.grpo import Grpo
 from stepcredit.methods.opd import Opd
 from stepcredit.methods.rlcsd import Rlcsd
 from stepcredit.methods.rlsd import Rlsd
+from stepcredit.methods.rlsd_ectr import RlsdEctr
 from stepcredit.methods.sdar import Sdar
 from stepcredit.methods.stepopsd import StepOpsd
 from stepcredit.methods.vineppo import VinePpo
@@ -33,6 +34,7 @@ METHODS: Mapping[str, type[Method]] = {
     "gigpo": Gigpo,
     "vineppo": VinePpo,
     "rlcsd": Rlcsd,
+    "rlsd_ectr": RlsdEctr,
 }
 
 

@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from stepcredit.methods.advantages import advantages_of, constant
-from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits, Trajectory
-from stepcredit.methods.gaps import score_peer_gaps
-from stepcredit.methods.hindsight import HindsightText
+from stepcredit.methods.contract import Credit, Group, Method, Needs, Rescorer, Traits, Trajectory, Weights
+from stepcredit.methods.gaps import lessons_of, score_gaps
+from stepcredit.methods.hindsight import TaughtConfig
+
+_NO_BASE = "without a base"
 
 
-class SdarConfig(MethodConfig):
+class SdarConfig(TaughtConfig):
     """Options of SDAR; defaults of arXiv 2605.15155, where not marked (ours)."""
 
+    LATER = TaughtConfig.LATER | {"base", "rows"}
+
+    base: Literal["grpo", "none"] = "grpo"
+    """`none` is distillation alone: the row "OPSD" of the paper's tables (`pg_loss_coef` 0)."""
     beta: float = Field(5.0, ge=0.0)
-    """Steepness of the gate."""
+    """Steepness of the gate; at 0 the teacher is not heard (the row "GRPO+OPSD")."""
     lambda_distill: float = Field(0.01, ge=0.0)
     """Weight of the distillation loss beside GRPO's, as in the authors' scripts; 0 is GRPO."""
-    hindsight_text: HindsightText = "actions"
-    """How the peer's episode is written down (ours)."""
     eps: float = Field(1e-6, gt=0.0)
     """Added to the group's standard deviation; verl's value."""
+    rows: bool = False
+    """Take mean and deviation over the group's steps, as verl-agent does, which the authors' code stands on."""
+
+    def idle(self) -> Mapping[str, str]:
+        return super().idle() if self.base == "grpo" else {**super().idle(), "rows": _NO_BASE, "eps": _NO_BASE}
 
 
 class Sdar(Method[SdarConfig]):
     """L = L_GRPO + lambda agg(g_t (q_t - s_t)), g_t = stopgrad(sigmoid(beta D_t)) (arXiv 2605.15155).
 
     The advantage is GRPO's; lambda g_t is the weight of each token in the distillation loss, whose gradient flows
-    through the student's s_t alone (`objective.distill` is a further factor, 1). D_t = q_t - s_t with the policy itself
-    in hindsight as teacher. The paper shows its teacher a retrieved skill, ours sees StepOPSD's hindsight (ours).
-    Trajectories without it are not distilled.
+    through the student's s_t alone (`objective.distill` is a further factor, 1). It is never negative: whatever was
+    drawn becomes likelier, and with beta 0 all alike, whoever teaches. D_t = q_t - s_t with the policy itself in
+    hindsight as teacher. The paper shows its teacher a retrieved skill (hindsight `skills`), the default is StepOPSD's
+    (ours). Trajectories without hindsight are not distilled.
     """
 
     name: ClassVar[str] = "sdar"
     label: ClassVar[str] = "SDAR"
     paper: ClassVar[str] = "SDAR, arXiv 2605.15155"
-    Config: ClassVar[type[MethodConfig]] = SdarConfig
+    Config: ClassVar[type[SdarConfig]] = SdarConfig
     traits: ClassVar[Traits] = Traits(
         preserves_sign=True,
         uses_hindsight=True,
@@ -48,13 +59,23 @@ class Sdar(Method[SdarConfig]):
         distils=True,
     )
 
+    @property
+    def needs(self) -> Needs:
+        return self.config.needed()
+
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, eps=self.config.eps)
-        gaps = score_peer_gaps(group, advantages, rescore, self.config.hindsight_text)
+        advantages = advantages_of(group, eps=self.config.eps, rows=self.config.rows)
+        lessons = lessons_of(group, self.config, advantages if self._by_reward else [1.0] * len(advantages))
+        gaps = score_gaps(lessons, rescore, teacher=Weights.LIVE)
         return [
-            self._credit(trajectory, advantage, gap_T)
+            self._credit(trajectory, advantage if self.config.base == "grpo" else 0.0, gap_T)
             for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
         ]
+
+    @property
+    def _by_reward(self) -> bool:
+        """Whether what a peer did is shown, which needs groups that are not all alike."""
+        return self.config.hindsight == "peer_traj"
 
     def _credit(self, trajectory: Trajectory, advantage: float, gap_T: Tensor | None) -> Credit:
         advantage_T = constant(trajectory, advantage)

@@ -52,6 +52,11 @@ def shape_advantages(
     return equal_step_mean_abs(shaped_T, step_T) if budget else shaped_T
 
 
+def decayed(share: float, update: int, over: int | None) -> float:
+    """The share at an update: as it is at 0, falling linearly to 0 at update `over`; None keeps it."""
+    return share if over is None else share * max(0.0, 1.0 - update / over)
+
+
 def raw_weights(advantage: float, gap_T: Tensor, form: WeightForm) -> Tensor:
     """2 sigmoid(sign(A) D_t), or exp(sign(A) D_t); [T]. The exponent is clamped first, so that no gap overflows."""
     sign = (advantage > 0) - (advantage < 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -12,7 +13,6 @@ from stepcredit.methods.contract import (
     Credit,
     Group,
     Method,
-    MethodConfig,
     Needs,
     Rescorer,
     Traits,
@@ -20,15 +20,17 @@ from stepcredit.methods.contract import (
     Weights,
 )
 from stepcredit.methods.gaps import Lesson, StudentScoring, score_gaps
-from stepcredit.methods.hindsight import HindsightText, golden_hindsight, peer_hindsight, with_outcome
-from stepcredit.methods.shaping import WeightForm, shape_advantages, weight_diagnostics
-from stepcredit.methods.spans import ANSWERS, TargetSpans, target_steps
+from stepcredit.methods.hindsight import SILENT, TaughtConfig, outcome_of
+from stepcredit.methods.shaping import WeightForm, decayed, shape_advantages, weight_diagnostics
+from stepcredit.methods.spans import ANSWERS, TargetSpans, target_starts, target_steps
 
 __all__ = ["StepOpsd", "StepOpsdConfig", "shape_advantages"]
 
 
-class StepOpsdConfig(MethodConfig):
+class StepOpsdConfig(TaughtConfig):
     """Options of StepOPSD; defaults of arXiv 2605.27140 on ALFWorld, where not marked (ours)."""
+
+    LATER = frozenset({"skills"})
 
     alpha_clip: float = Field(0.2, ge=0.0, lt=1.0)
     """Clip radius of the token weight around 1; reported: 0.2, 0.1, 0.05."""
@@ -44,13 +46,14 @@ class StepOpsdConfig(MethodConfig):
     """Give every step the same mean |A'|, within a factor of 2."""
     target: TargetSpans = "action_only"
     """Which tokens of a step are tilted."""
-    hindsight: Literal["peer_traj", "golden_rollout", "none"] = "peer_traj"
-    """What the teacher is shown: a peer's episode, the benchmark's reference, or nothing; then the gap measures the
-    teacher's staleness alone."""
-    hindsight_text: HindsightText = "actions"
-    """How the peer's episode is written down (ours)."""
-    outcome_line: bool = False
-    """Whether the block ends by saying how the scored trajectory ended."""
+    tags: bool = True
+    """Whether an action's tags, and what stands between reasoning and action, are targets too."""
+    taught: Literal["losers", "all"] = "losers"
+    """Who is shown the hindsight. Winners are else scored in their own context: their gap is the teacher's staleness,
+    and the outcome line where it is on."""
+    block: Literal["target", "response"] = "target"
+    """Where the hindsight stands: right before a step's first target token, which for actions is after the step's own
+    reasoning, or before the whole response."""
     teacher: Literal["stale_ref_policy", "live_actor"] = "stale_ref_policy"
     """A snapshot of the policy, or the policy itself."""
     refresh: int = Field(10, ge=1)
@@ -60,25 +63,41 @@ class StepOpsdConfig(MethodConfig):
     eps: float = Field(1e-6, gt=0.0)
     """Added to the group's standard deviation; verl's value."""
 
+    def idle(self) -> Mapping[str, str]:
+        hindsight = f"with hindsight {self.hindsight!r}"
+        idle = {} if self.teacher == "stale_ref_policy" else {"refresh": f"with teacher {self.teacher!r}"}
+        idle |= {"taught": hindsight} if self.hindsight != "peer_traj" else {}
+        idle |= {"block": hindsight} if self.hindsight == "none" else {}
+        return {**super().idle(), **idle}
+
+    def missing(self) -> str | None:
+        if self.hindsight == "none" and self.teacher == "live_actor":
+            return SILENT
+        return super().missing()
+
 
 class StepOpsd(Method[StepOpsdConfig]):
     """A'_t = (1 - lambda) A + lambda w_t A on the target spans, equal budget a step (arXiv 2605.27140).
 
     w_t = clip(2 sigmoid(sign(A) D_t), 1 - alpha, 1 + alpha), D_t = log pi_T(y_t | c_k + h) - log pi(y_t | c_k), h the
-    first successful peer of a mixed group. A sole winner has no such peer: it gets no hindsight and keeps w = 1, GRPO's
-    advantage (ours), as do all trajectories of groups that are all-success or all-failure.
+    first successful peer of a mixed group. Where the paper is silent the defaults are the first author's code
+    (yanfei-zhang-95/OPSD_experiment_SearchR1 at 79c114c, `_build_teacher_hindsight_suffix_ids` and what calls it in
+    verl/trainer/main_ppo.py): only losers see a peer, right before their target tokens, tags included. With `taught`
+    all, a sole winner gets no hindsight and keeps w = 1, GRPO's advantage (ours). The code's lambda is one update
+    further on than the paper's: 0.98 of its value at first.
     """
 
     name: ClassVar[str] = "stepopsd"
     label: ClassVar[str] = "StepOPSD"
     paper: ClassVar[str] = "StepOPSD, arXiv 2605.27140"
-    Config: ClassVar[type[MethodConfig]] = StepOpsdConfig
+    Config: ClassVar[type[StepOpsdConfig]] = StepOpsdConfig
     traits: ClassVar[Traits] = Traits(
         preserves_sign=True,
         uses_hindsight=True,
         needs_outcome=True,
         needs_stale_policy=True,
         tilts_spans="target",
+        tags="tags",
         tilt="alpha_clip",
         mixing="lambda_mix",
         step_budget="budget",
@@ -88,21 +107,17 @@ class StepOpsd(Method[StepOpsdConfig]):
     @property
     def needs(self) -> Needs:
         refresh = self.config.refresh if self.config.teacher == "stale_ref_policy" else None
-        golden, answers = self.config.hindsight == "golden_rollout", self.config.target in ANSWERS
-        return Needs(stale_refresh=refresh, golden=golden, answers=answers)
-
-    def lambda_at(self, update: int) -> float:
-        """lambda_mix at an update: linear from its initial value at 0 to 0 at `decay_updates`."""
-        return self.config.lambda_mix * max(0.0, 1.0 - update / self.config.decay_updates)
+        return self.config.needed(stale_refresh=refresh, answers=self.config.target in ANSWERS)
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        lambda_mix = self.lambda_at(update)
-        advantages = advantages_of(group, eps=self.config.eps)
+        config = self.config
+        lambda_mix = decayed(config.lambda_mix, update, config.decay_updates)
+        advantages = advantages_of(group, eps=config.eps)
         lessons: list[Lesson | None] = [None] * len(advantages)
-        if lambda_mix > 0.0 or self.config.diagnose_after_decay:
+        if lambda_mix > 0.0 or config.diagnose_after_decay:
             lessons = [self._lesson(group, index, advantage) for index, advantage in enumerate(advantages)]
-        teacher = Weights.STALE if self.config.teacher == "stale_ref_policy" else Weights.LIVE
-        gaps = score_gaps(lessons, rescore, teacher=teacher, student=self.config.student)
+        teacher = Weights.STALE if config.teacher == "stale_ref_policy" else Weights.LIVE
+        gaps = score_gaps(lessons, rescore, teacher=teacher, student=config.student)
         return [
             self._credit(trajectory, advantage, gap_T, lambda_mix)
             for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
@@ -110,23 +125,22 @@ class StepOpsd(Method[StepOpsdConfig]):
 
     def _lesson(self, group: Group, index: int, advantage: float) -> Lesson | None:
         """None where the teacher's word could not change the credit."""
-        trajectory = group.trajectories[index]
+        trajectory, config = group.trajectories[index], self.config
         if advantage == 0.0 or not trajectory.response_tokens:
             return None
-        if self.config.hindsight == "none":
-            return Lesson(trajectory, None)
-        text = self.config.hindsight_text
-        golden = self.config.hindsight == "golden_rollout"
-        hint = golden_hindsight(group, text) if golden else peer_hindsight(group, index, text)
-        if hint is None:
+        own = trajectory.success and config.taught == "losers" and config.hindsight == "peer_traj"
+        told = outcome_of(trajectory) if config.outcome_line else None
+        block = told if own else config.block_for(group, index)
+        if block is None and not own and config.hindsight != "none":
             return None
-        return Lesson(trajectory, with_outcome(hint, trajectory) if self.config.outcome_line else hint)
+        starts = target_starts(trajectory, config.target, tags=config.tags) if config.block == "target" else None
+        return Lesson(trajectory, block, starts)
 
     def _credit(self, trajectory: Trajectory, advantage: float, gap_T: Tensor | None, lambda_mix: float) -> Credit:
         numbers = {"lambda_mix": lambda_mix, "taught_share": float(gap_T is not None)}
         if gap_T is None:
             return Credit(constant(trajectory, advantage), diagnostics=numbers)
-        step_T = target_steps(trajectory, self.config.target)
+        step_T = target_steps(trajectory, self.config.target, tags=self.config.tags)
         alpha_clip, form, budget = self.config.alpha_clip, self.config.weight, self.config.budget
         numbers |= weight_diagnostics(advantage, gap_T[step_T >= 0], alpha_clip=alpha_clip, form=form)
         shaped_T = shape_advantages(

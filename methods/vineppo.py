@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -20,12 +22,19 @@ from stepcredit.methods.contract import (
     Trajectory,
 )
 
+_WHITE_EPS = 1e-8
+
 
 class VinePpoConfig(MethodConfig):
     """Options of VinePPO; defaults of arXiv 2410.01679."""
 
+    LATER = frozenset({"whiten"})
+
     continuations: int = Field(9, ge=1)
     """K: fresh episodes from the state before each step."""
+    whiten: bool = False
+    """Give the update's tokens mean 0 and variance 1, as the authors' MATH configuration does
+    (McGill-NLP/VinePPO, `masked_whiten`)."""
 
 
 class VinePpo(Method[VinePpoConfig]):
@@ -48,6 +57,16 @@ class VinePpo(Method[VinePpoConfig]):
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         return [self._credit(trajectory) for trajectory in group.trajectories]
+
+    def settled(self, credits: Sequence[Sequence[Credit]]) -> list[list[Credit]]:
+        """Whitened over the update, where that is asked for."""
+        if not self.config.whiten:
+            return super().settled(credits)
+        all_T = torch.cat([credit.advantage_T for own in credits for credit in own]).double()
+        if len(all_T) < 2:
+            return super().settled(credits)
+        mean, scale = float(all_T.mean()), float((all_T.var() + _WHITE_EPS).rsqrt())
+        return [[replace(credit, advantage_T=(credit.advantage_T - mean) * scale) for credit in own] for own in credits]
 
     def _credit(self, trajectory: Trajectory) -> Credit:
         values = [*self._values(trajectory), trajectory.reward]

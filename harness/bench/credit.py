@@ -23,8 +23,18 @@ from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts, assemble
 from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RolloutSpec, RunSpec
-from stepcredit.methods.contract import Credit, Group, Method, Rescorer, ScoreRequest, Trajectory, Weights
+from stepcredit.methods.contract import (
+    Credit,
+    Distributions,
+    Group,
+    Method,
+    Rescorer,
+    ScoreRequest,
+    Trajectory,
+    Weights,
+)
 from stepcredit.methods.hindsight import peer_hindsight
+from stepcredit.methods.laws.rescorers import even
 from stepcredit.methods.registry import METHODS, build
 
 _LONG = RolloutSpec(group=2, max_turns=40, max_context_tokens=4096)
@@ -45,7 +55,7 @@ def measure_rescoring(policy: Policy, benchmark: Benchmark) -> dict[str, float]:
     tasks = benchmark.panel("train").tasks[:30]
     groups = rollout(Player.of(policy, benchmark), tasks, _LONG, Draws(0, update=0))
     lessons = list(_long_lessons(groups))
-    rescorer = ModelRescorer(policy, None, 8192)
+    rescorer = ModelRescorer(policy, {}, 8192)
     ours, growth, theirs, difference = [], [], [], 0.0
     for trajectory, hint in lessons:
         requests = {k: _pair(replace(trajectory, steps=trajectory.steps[:k]), hint) for k in _STEPS}
@@ -94,6 +104,10 @@ class _Known:
             logprob_T = torch.from_numpy(np.concatenate([step.logprobs for step in trajectory.steps]))
             near_T = logprob_T + 0.1 * torch.randn(logprob_T.shape, generator=generator)
             self._student[trajectory.task_id, trajectory.index] = logprob_T, near_T
+
+    def distributions(self, requests: Sequence[ScoreRequest], top: int) -> list[Distributions]:
+        """See `Rescorer.distributions`."""
+        return [even(request.trajectory, top) for request in requests]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
         """See `Rescorer.score`."""
@@ -161,7 +175,7 @@ def _update_seconds(spec: RunSpec, updates: int) -> float:
     for update in range(updates + 1):
         start = perf_counter()
         groups = _drawn(learner, parts, spec, update)
-        learner.refresh_stale(update)
+        learner.kept.refresh(update)
         credits = [parts.method.credit(group, learner.rescorer, update) for group in groups]
         learner.update(groups, credits, spec, update)
         seconds.append(perf_counter() - start)

@@ -69,19 +69,22 @@ def _layers(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
 
 
 def response_scores(
-    model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities [K] of all response tokens at the sampling temperature (1 where it is 0), and entropies [K]."""
+    model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float, ids_Kk: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities [K] of all response tokens at the sampling temperature (1 where it is 0), entropies [K], and
+    log-probabilities [K, k] of other tokens in their places; k is 0 where none are asked for."""
     hidden_KD, token_K = response_hidden(model, sequences)
     head = model.get_output_embeddings()
-    parts = [
-        _again(_scores, head, some_KD, some_K, temperature)
-        for some_KD, some_K in zip(hidden_KD.split(HEAD_TOKENS), token_K.split(HEAD_TOKENS), strict=True)
-    ]
-    logprobs, entropies = zip(*parts, strict=True)
-    return torch.cat(logprobs), torch.cat(entropies)
+    others_Kk = token_K.new_zeros((len(token_K), 0)) if ids_Kk is None else ids_Kk
+    chunks = (all_K.split(HEAD_TOKENS) for all_K in (hidden_KD, token_K, others_Kk))
+    parts = [_again(_scores, head, *own, temperature) for own in zip(*chunks, strict=True)]
+    logprobs, entropies, others = zip(*parts, strict=True)
+    return torch.cat(logprobs), torch.cat(entropies), torch.cat(others)
 
 
-def _scores(head: nn.Module, hidden_KD: Tensor, token_K: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _scores(
+    head: nn.Module, hidden_KD: Tensor, token_K: Tensor, ids_Kk: Tensor, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
     logprob_KV = (head(hidden_KD).float() / (temperature or 1.0)).log_softmax(-1)
-    return logprob_KV.gather(1, token_K[:, None])[:, 0], -(logprob_KV.exp() * logprob_KV).sum(-1)
+    entropy_K = -(logprob_KV.exp() * logprob_KV).sum(-1)
+    return logprob_KV.gather(1, token_K[:, None])[:, 0], entropy_K, logprob_KV.gather(1, ids_Kk)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from transformers import PreTrainedModel
 from stepcredit.harness.engine.attention import PackedBatch, Readers, fresh_batch, packed_hidden, packed_logits
 from stepcredit.harness.engine.cache import RowCache
 from stepcredit.harness.engine.stretches import TokenSequence
+
+Read = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""What is taken of the logits [K, V] that predict tokens [K]: tensors [K, ...]."""
 
 
 def response_logits(
@@ -33,30 +37,58 @@ def response_logprobs(
     head_tokens: int | None = None,
     cache: RowCache | None = None,
 ) -> Tensor:
-    """Log-probabilities [K] of all response tokens; see `response_logits` and `packed_logprobs`."""
+    """Log-probabilities [K] of all response tokens; see `response_logits` and `packed_read`."""
+    return response_read(model, sequences, logprobs_at(temperature), head_tokens, cache)[0]
+
+
+def response_read(
+    model: PreTrainedModel,
+    sequences: Sequence[TokenSequence],
+    read: Read,
+    head_tokens: int | None,
+    cache: RowCache | None,
+) -> tuple[Tensor, ...]:
+    """What is read of the logits of all response tokens, in order; see `response_logits` and `packed_read`."""
     batch, ids, target_K, readers = _packed(model, sequences, cache)
-    return packed_logprobs(model, batch, ids, readers, ids[target_K], temperature, head_tokens)
+    return packed_read(model, batch, ids, readers, ids[target_K], read, head_tokens)
 
 
-def packed_logprobs(
+def packed_read(
     model: PreTrainedModel,
     batch: PackedBatch,
     ids: Tensor,
     readers: Readers,
     token_K: Tensor,
-    temperature: float,
+    read: Read,
     head_tokens: int | None,
-) -> Tensor:
-    """Log-probabilities [K] of tokens where the readers predict them.
+) -> tuple[Tensor, ...]:
+    """What is read of the logits that predict tokens where the readers are.
 
     With `head_tokens` logits exist for so many tokens at a time. That takes a model whose logits are its language
     head's alone; see `recompute.require_recomputable`.
     """
     if head_tokens is None:
-        return token_logprobs(packed_logits(model, batch, ids, readers), token_K, temperature)
+        return read(packed_logits(model, batch, ids, readers), token_K)
     hidden_KD, head = packed_hidden(model, batch, ids, readers), model.get_output_embeddings()
     pairs = zip(hidden_KD.split(head_tokens), token_K.split(head_tokens), strict=True)
-    return torch.cat([token_logprobs(head(some_KD), some_K, temperature) for some_KD, some_K in pairs])
+    parts = [read(head(some_KD), some_K) for some_KD, some_K in pairs]
+    return tuple(torch.cat(own) for own in zip(*parts, strict=True))
+
+
+def logprobs_at(temperature: float) -> Read:
+    """Reads the tokens' log-probabilities [K]; see `token_logprobs`."""
+    return lambda logits_KV, token_K: (token_logprobs(logits_KV, token_K, temperature),)
+
+
+def likeliest_at(temperature: float, top: int) -> Read:
+    """Reads the `top` likeliest tokens, or all there are: ids [K, k] and log-probabilities [K, k], likeliest first."""
+    return partial(_likeliest, temperature=temperature, top=top)
+
+
+def _likeliest(logits_KV: Tensor, token_K: Tensor, *, temperature: float, top: int) -> tuple[Tensor, Tensor]:
+    scaled_KV = logits_KV.float() / (temperature or 1.0)
+    logit_Kk, ids_Kk = scaled_KV.topk(min(top, scaled_KV.shape[1]))
+    return ids_Kk.int(), logit_Kk - scaled_KV.logsumexp(-1, keepdim=True)
 
 
 def response_hidden(model: PreTrainedModel, sequences: Sequence[TokenSequence]) -> tuple[Tensor, Tensor]:

@@ -65,6 +65,19 @@ class TurnTracker:
         return self._span(self._closed.start, self._closed.end)
 
     @property
+    def tagged(self) -> Span | None:
+        """The action's tokens with its tags; None where there is none, or before it is closed."""
+        if self._closed is None or self._closed.start < 0:
+            return None
+        tag = len(self._closed.tag)
+        return self._span(self._closed.start - tag - 2, self._closed.end + tag + 3)
+
+    @property
+    def text(self) -> str:
+        """The whole response."""
+        return self._buffer.decode("utf-8", "replace")
+
+    @property
     def think(self) -> Span | None:
         """The reasoning's tokens, tags excluded; None where there is none."""
         opened, _ = self._opening()

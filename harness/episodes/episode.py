@@ -101,6 +101,8 @@ class Episode:
                 state_key=state_key,
                 seed=seed,
                 action_tag=tracker.action_tag,
+                tagged=tracker.tagged,
+                text=tracker.text,
             )
         )
         return following

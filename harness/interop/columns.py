@@ -12,6 +12,7 @@ from torch import Tensor
 from stepcredit.methods.checks import require_valid
 from stepcredit.methods.contract import (
     Credit,
+    Distributions,
     Group,
     Method,
     MethodError,
@@ -65,14 +66,15 @@ def credit_of(method: Method, columns: Columns, update: int = 0) -> Tensor:
     for row, prompt in enumerate(columns.prompts):
         if not bool(columns.rewards_B[row].isnan()):
             members.setdefault(prompt, []).append(row)
-    advantage_BT = torch.zeros_like(columns.mask_BT, dtype=torch.float32)
+    advantage_BT, credits = torch.zeros_like(columns.mask_BT, dtype=torch.float32), []
     for prompt, rows in members.items():
         trajectories = tuple(_trajectory(columns, row, str(prompt), index) for index, row in enumerate(rows))
         group = Group(str(prompt), trajectories)
-        credits = method.credit(group, _ColumnRescorer(columns, rows), update)
-        require_valid(method, group, credits)
-        _require_no_distillation(method, credits)
-        for row, credit in zip(rows, credits, strict=True):
+        credits.append(method.credit(group, _ColumnRescorer(columns, rows), update))
+        require_valid(method, group, credits[-1])
+        _require_no_distillation(method, credits[-1])
+    for rows, own in zip(members.values(), method.settled(credits), strict=True):
+        for row, credit in zip(rows, own, strict=True):
             advantage_BT[row, columns.mask_BT[row].bool()] = credit.advantage_T.to(advantage_BT)
     return advantage_BT
 
@@ -113,6 +115,14 @@ class _ColumnRescorer:
         if len({index for index, _, _ in asked}) < len(asked):
             raise MethodError("the method asks two teachers about one trajectory, and columns hold one; use stepcredit")
         return [self._score(request) for request in requests]
+
+    def distributions(self, requests: Sequence[ScoreRequest], top: int) -> list[Distributions]:
+        """There are none.
+
+        Raises:
+            MethodError: always.
+        """
+        raise MethodError("the method asks for distributions, and columns hold one number a token; use stepcredit")
 
     def _score(self, request: ScoreRequest) -> Tensor:
         row = self.rows[request.trajectory.index]

@@ -108,3 +108,46 @@ class FrozenAdapters:
         """Take over adapters."""
         for name, weight in self._kept.items():
             weight.copy_(weights[name])
+
+
+class Average:
+    """A moving average of the policy's weights, summed in float32 whatever the policy computes in.
+
+    Args:
+        shown: computes with it, rounded to its own type.
+        rate: how much of the policy's weights comes in with each update.
+    """
+
+    def __init__(self, shown: Frozen, rate: float) -> None:
+        self._shown, self._rate = shown, rate
+        self._mean = {name: weight.detach().float().clone() for name, weight in shown.weights().items()}
+
+    @property
+    def resting(self) -> PreTrainedModel | None:
+        """Of what is shown."""
+        return self._shown.resting
+
+    @property
+    def nbytes(self) -> int:
+        """Of what is shown and of the sum."""
+        return self._shown.nbytes + sum(weight.nbytes for weight in self._mean.values())
+
+    def active(self) -> AbstractContextManager[PreTrainedModel]:
+        """Of what is shown."""
+        return self._shown.active()
+
+    def follow(self, weights: Mapping[str, Tensor]) -> None:
+        """Move towards the policy's trained weights."""
+        for name, mean in self._mean.items():
+            mean.lerp_(weights[name].detach().to(mean), self._rate)
+        self._shown.load(self._mean)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The sum, float32."""
+        return self._mean
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over a sum."""
+        for name, mean in self._mean.items():
+            mean.copy_(weights[name])
+        self._shown.load(self._mean)

@@ -25,7 +25,8 @@ from stepcredit.harness.record.rows import EpisodeRow, TimingRow, UpdateRow, dum
 FOLDER = "checkpoints"
 KEPT = 2
 """Checkpoints of a run that goes on."""
-_MAGIC = b"stepcredit checkpoint 1 "
+_FAMILY = b"stepcredit checkpoint "
+_MAGIC = _FAMILY + b"2 "
 _HEADER_BYTES = len(_MAGIC) + 64 + 1
 _NAME = re.compile(r"update-(\d{6})\.ckpt")
 
@@ -54,14 +55,14 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class SavedWeights:
-    """What training changes: the model, AdamW's state, and the stale teacher of methods that have one.
+    """What training changes: the model, AdamW's state, and by name the teachers that follow the model.
 
     A finished run keeps the model alone.
     """
 
     model: Mapping[str, Tensor]
     optimizer: Mapping[str, Any] | None = None
-    stale: Mapping[str, Tensor] | None = None
+    kept: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 def save(cell: Path, spec_sha256: str, state: RunState, weights: SavedWeights) -> Path:
@@ -161,7 +162,7 @@ def load(path: Path, spec_sha256: str) -> tuple[RunState, SavedWeights]:
         timings=load_rows(content["timings"], TimingRow),
         resumed_at=content["resumed_at"],
     )
-    return state, SavedWeights(content["model"], content["optimizer"], content["stale"])
+    return state, SavedWeights(content["model"], content["optimizer"], content["kept"])
 
 
 class _HashingWriter:
@@ -201,7 +202,7 @@ def _plain(spec_sha256: str, state: RunState, weights: SavedWeights) -> dict[str
         "update": state.update,
         "model": dict(weights.model),
         "optimizer": None if weights.optimizer is None else dict(weights.optimizer),
-        "stale": None if weights.stale is None else dict(weights.stale),
+        "kept": {name: dict(own) for name, own in weights.kept.items()},
         "episodes": dump_rows(state.episodes),
         "updates": dump_rows(state.updates),
         "timings": dump_rows(state.timings),
@@ -211,6 +212,8 @@ def _plain(spec_sha256: str, state: RunState, weights: SavedWeights) -> dict[str
 
 def _verify(file: BufferedReader, path: Path) -> None:
     header = file.read(_HEADER_BYTES)
+    if header.startswith(_FAMILY) and not header.startswith(_MAGIC):
+        raise UserError(f"{path} was written by another version of stepcredit; train the run in a new folder")
     if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
         raise _damaged(path, "its header is missing")
     digest = hashlib.file_digest(file, "sha256").hexdigest()

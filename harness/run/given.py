@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stepcredit.envs.contract import Benchmark, EnvFailure
@@ -22,6 +22,7 @@ def complete(
     player: Player,
     spec: RunSpec,
     update: int,
+    skills: Mapping[str, str],
 ) -> list[Group]:
     """The update's groups with what the method needs; most need nothing.
 
@@ -32,6 +33,9 @@ def complete(
     completed = list(groups)
     if needs.golden:
         completed = [replace(group, golden=golden_turns(player.benchmark, group.task_id)) for group in completed]
+    if skills:
+        pairs = zip(completed, tasks, strict=True)
+        completed = [replace(group, skill=skills[task.subset]) for group, task in pairs]
     if needs.continuations:
         wanted = Continuations(needs.continuations, Draws(spec.seed, update), spec.objective)
         completed = with_continuations(player, tasks, completed, spec.rollout, wanted)

@@ -14,8 +14,10 @@ from stepcredit.harness.engine.recompute import HEAD_TOKENS, response_scores
 from stepcredit.harness.engine.sequences import response_logits, response_logprobs
 from stepcredit.harness.engine.stretches import TokenSequence
 from stepcredit.harness.model.frozen import Frozen
+from stepcredit.harness.run.divergence import Aim
 from stepcredit.harness.run.importance import importance_weights
 from stepcredit.harness.spec import Importance, ObjectiveSpec, RunSpec
+from stepcredit.methods.contract import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Item:
         before_T: [T] the policy's before the update; None stands for its own at the moment, which the first optimiser
             step of an update may take.
         advantage_T: [T] credit; `distill_T` likewise.
+        target: a teacher's distributions that these tokens are moved towards.
     """
 
     sequence: TokenSequence
@@ -39,6 +42,7 @@ class Item:
     before_T: Tensor | None
     advantage_T: Tensor
     distill_T: Tensor
+    target: Target | None = None
 
     @property
     def tokens(self) -> int:
@@ -63,7 +67,9 @@ def loss_terms(model: PreTrainedModel, reference: Frozen | None, items: Sequence
     temperature, weights = spec.rollout.temperature, spec.objective
     sequences = [item.sequence for item in items]
     scored = _recomputed if spec.optim.recompute else _kept
-    new_K, entropy_K, entropy = scored(model, sequences, temperature)
+    counts = [item.tokens for item in items]
+    aim = Aim.of([item.target for item in items], counts, model.device)
+    new_K, entropy_K, entropy, other_Kk = scored(model, sequences, temperature, None if aim is None else aim.ids_Kk)
     recorded_K, advantage_K, distill_K = (
         torch.cat(parts).to(new_K.device)
         for parts in zip(*((item.recorded_T, item.advantage_T, item.distill_T) for item in items), strict=True)
@@ -72,10 +78,11 @@ def loss_terms(model: PreTrainedModel, reference: Frozen | None, items: Sequence
     before_K = _before(items, new_K)
     surrogate_K, clipped_K = _surrogate((new_K - before_K).exp(), advantage_K, weights)
     if weights.importance is not Importance.NONE:
-        counts = [item.tokens for item in items]
         surrogate_K = surrogate_K * importance_weights(before_K - recorded_K, counts, weights)
     policy = -(share_K * surrogate_K).sum()
     distill = -(share_K * distill_K * new_K).sum()
+    if aim is not None:
+        distill = distill + (share_K * aim.divergence(other_Kk)).sum()
     loss = policy + weights.distill * distill
     if weights.kl > 0:
         assert reference is not None, "a positive objective.kl needs the reference policy"
@@ -89,22 +96,28 @@ def loss_terms(model: PreTrainedModel, reference: Frozen | None, items: Sequence
     return Terms(loss, policy, distill, entropy, clipped_K.sum().to(loss.dtype), gap_K.sum(), gap_K.max())
 
 
-_Scored = tuple[Tensor, Callable[[], Tensor], Tensor]
-"""Log-probabilities [K] of the response tokens; their entropies [K], for who asks; the entropies' sum, no gradient."""
+_Scored = tuple[Tensor, Callable[[], Tensor], Tensor, Tensor]
+"""Log-probabilities [K] of the response tokens; their entropies [K], for who asks; the entropies' sum, no gradient;
+log-probabilities [K, k] of the tokens that were asked for."""
 
 
-def _kept(model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float) -> _Scored:
+def _kept(
+    model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float, ids_Kk: Tensor | None
+) -> _Scored:
     logits_KV, token_K = response_logits(model, sequences)
     logprob_KV = (logits_KV.float() / (temperature or 1.0)).log_softmax(-1)
     with torch.no_grad():
         entropy = -(logprob_KV.exp() * logprob_KV).sum()
     new_K = logprob_KV.gather(1, token_K[:, None])[:, 0]
-    return new_K, lambda: -(logprob_KV.exp() * logprob_KV).sum(-1), entropy
+    other_Kk = new_K[:, None] if ids_Kk is None else logprob_KV.gather(1, ids_Kk)
+    return new_K, lambda: -(logprob_KV.exp() * logprob_KV).sum(-1), entropy, other_Kk
 
 
-def _recomputed(model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float) -> _Scored:
-    new_K, entropy_K = response_scores(model, sequences, temperature)
-    return new_K, lambda: entropy_K, entropy_K.detach().sum()
+def _recomputed(
+    model: PreTrainedModel, sequences: Sequence[TokenSequence], temperature: float, ids_Kk: Tensor | None
+) -> _Scored:
+    new_K, entropy_K, other_Kk = response_scores(model, sequences, temperature, ids_Kk)
+    return new_K, lambda: entropy_K, entropy_K.detach().sum(), other_Kk
 
 
 def _before(items: Sequence[Item], new_K: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.frozen import Frozen
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.rows import UpdateStats
+from stepcredit.harness.run.divergence import part_of
 from stepcredit.harness.run.loss import Item, Terms, k3, logprobs, loss_terms
 from stepcredit.harness.seeds import seed_for
 from stepcredit.harness.spec import Aggregation, ObjectiveSpec, RunSpec
@@ -166,7 +167,7 @@ def _rows(
 def _has_loss(trajectory: Trajectory, credit: Credit, objective: ObjectiveSpec) -> bool:
     if not trajectory.response_tokens:
         return False
-    distilled = credit.distill_T is not None and objective.distill > 0 and bool(credit.distill_T.any())
+    distilled = objective.distill > 0 and any(bool(stream_T.any()) for _, stream_T in [*credit.streams()][1:])
     return distilled or objective.kl > 0 or objective.entropy > 0 or bool(credit.advantage_T.any())
 
 
@@ -197,6 +198,7 @@ def _items(trajectory: Trajectory, credit: Credit, share: float, drawn: Drawn) -
             recorded_T if drawn is Drawn.BY_LIVE_WEIGHTS else None,
             credit.advantage_T[own].float(),
             distill_T[own].float(),
+            part_of(credit.target, own),
         )
 
 

@@ -76,9 +76,9 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
     with seconds.of("rollout_s"):
         tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
         groups = rollout(learner.player, tasks, spec.rollout, Draws(spec.seed, update))
-    with seconds.of("credit_s"), learner.teaching():
-        learner.refresh_stale(update)
-        given = complete(groups, tasks, parts.method.needs, learner.player, spec, update)
+    with seconds.of("credit_s"), learner.kept.teaching():
+        learner.kept.refresh(update)
+        given = complete(groups, tasks, parts.method.needs, learner.player, spec, update, parts.skills)
         rewarded = paid(given, spec.objective)
         credits = _credits(parts.method, rewarded, learner.rescorer, update)
         notes = _cut(learner.rescorer, credits) | _at_risk(learner.rescorer)
@@ -98,7 +98,10 @@ def _credits(method: Method, groups: Sequence[Group], rescorer: ModelRescorer, u
     for group in groups:
         credits.append(method.credit(group, rescorer, update))
         require_valid(method, group, credits[-1])
-    return credits
+    settled = method.settled(credits)
+    for group, own in zip(groups, settled, strict=True):
+        require_valid(method, group, own)
+    return settled
 
 
 def _cut(rescorer: ModelRescorer, credits: Sequence[Sequence[Credit]]) -> dict[str, float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from stepcredit.envs import load_benchmark
@@ -14,8 +14,9 @@ from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy, load_policy, weights_sha256
 from stepcredit.harness.record.manifest import Inputs, PanelRecord, PolicyRecord
 from stepcredit.harness.setup.panels import held_out_panel
+from stepcredit.harness.setup.skills import fingerprint, load_skills
 from stepcredit.harness.setup.teacher import load_teacher
-from stepcredit.harness.spec import EvalSpec, RunSpec
+from stepcredit.harness.spec import EvalSpec, Reference, RunSpec
 from stepcredit.harness.words import counted
 from stepcredit.methods.contract import Method
 from stepcredit.methods.registry import build
@@ -23,7 +24,7 @@ from stepcredit.methods.registry import build
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a run is made of; `teacher` is another policy, for methods that learn from one."""
+    """What a run is made of; `teacher` is another policy and `skills` are texts by subset, for methods that ask."""
 
     policy: Policy
     benchmark: Benchmark
@@ -31,11 +32,12 @@ class Parts:
     train_panel: Panel
     eval_panel: Panel
     teacher: Policy | None = None
+    skills: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inputs(self) -> Inputs:
         """Identity of the weights and data; to be read before training changes the weights."""
-        return record_inputs(self.policy, self.benchmark, self.train_panel, self.eval_panel, self.teacher)
+        return record_inputs(self.policy, self.benchmark, self.train_panel, self.eval_panel, self.teacher, self.skills)
 
 
 def assemble(spec: RunSpec, device: str) -> Parts:
@@ -51,18 +53,25 @@ def assemble(spec: RunSpec, device: str) -> Parts:
     train_panel = benchmark.panel(spec.train_split)
     _require_tasks(spec, len(train_panel.tasks))
     method = build(spec.method, spec.method_options)
+    _require_snapshot(spec, method)
     _require_references(method, benchmark, train_panel)
     policy, wanted = load_policy(spec.model, benchmark, device, thinking=spec.rollout.thinking), method.needs.checkpoint
     teacher = None if wanted is None else load_teacher(wanted, policy, benchmark)
-    return Parts(policy, benchmark, method, train_panel, held_out_panel(spec.evaluation, benchmark), teacher)
+    skills = load_skills(method.needs.skills, benchmark.subsets)
+    return Parts(policy, benchmark, method, train_panel, held_out_panel(spec.evaluation, benchmark), teacher, skills)
 
 
 def record_inputs(
-    policy: Policy, benchmark: Benchmark, train_panel: Panel, eval_panel: Panel, teacher: Policy | None = None
+    policy: Policy,
+    benchmark: Benchmark,
+    train_panel: Panel,
+    eval_panel: Panel,
+    teacher: Policy | None = None,
+    skills: Mapping[str, str] | None = None,
 ) -> Inputs:
     """Identity of weights and data as they are now."""
     return Inputs(
-        data=dict(benchmark.provenance()),
+        data={**benchmark.provenance(), **({"skills": fingerprint(skills)} if skills else {})},
         panels={"train": PanelRecord.of(train_panel), "eval": PanelRecord.of(eval_panel)},
         subsets=list(benchmark.subsets),
         trained_subsets=list(trained) if (trained := benchmark.trained_subsets) != benchmark.subsets else [],
@@ -97,8 +106,9 @@ def inputs_lookup() -> Callable[[RunSpec], Inputs]:
 
 def _inputs_of(load: Callable[..., Inputs], spec: RunSpec) -> Inputs:
     options = json.dumps(spec.env_options, sort_keys=True)
-    teacher = build(spec.method, spec.method_options).needs.checkpoint
-    inputs = load(spec.model, spec.benchmark, spec.suite, options, spec.train_split, spec.evaluation, teacher)
+    needs = build(spec.method, spec.method_options).needs
+    asked = (needs.checkpoint, needs.skills)
+    inputs = load(spec.model, spec.benchmark, spec.suite, options, spec.train_split, spec.evaluation, *asked)
     _require_tasks(spec, inputs.panels["train"].size)
     return inputs
 
@@ -111,11 +121,13 @@ def _inputs(
     train_split: str,
     evaluation: EvalSpec,
     teacher_name: str | None,
+    skills: str | None,
 ) -> Inputs:
     tasks = load_benchmark(benchmark, suite, json.loads(options))
     policy = load_policy(model, tasks)
     teacher = None if teacher_name is None else load_teacher(teacher_name, policy, tasks)
-    return record_inputs(policy, tasks, tasks.panel(train_split), held_out_panel(evaluation, tasks), teacher)
+    panels = tasks.panel(train_split), held_out_panel(evaluation, tasks)
+    return record_inputs(policy, tasks, *panels, teacher, load_skills(skills, tasks.subsets))
 
 
 def _require_references(method: Method, benchmark: Benchmark, panel: Panel) -> None:
@@ -130,6 +142,19 @@ def _require_references(method: Method, benchmark: Benchmark, panel: Panel) -> N
                 f"method {method.name!r} with these options (hindsight 'golden_rollout') needs reference trajectories: "
                 f"{error}; change the option or the suite"
             ) from error
+
+
+def _require_snapshot(spec: RunSpec, method: Method) -> None:
+    """Whether there is what the KL term is to be measured from."""
+    if spec.objective.reference is not Reference.TEACHER:
+        return
+    if spec.objective.kl == 0.0:
+        raise UserError("objective.reference has no effect while objective.kl is 0; leave one out or set the other")
+    if method.needs.stale_refresh is None:
+        raise UserError(
+            f"objective.reference is teacher, but method {method.name!r} with these options keeps no snapshot of the "
+            "policy; set objective.reference=initial"
+        )
 
 
 def _require_tasks(spec: RunSpec, available: int) -> None:

@@ -65,10 +65,12 @@ class Budget:
 def budget_of(spec: RunSpec, shape: ModelShape) -> Budget:
     """What the run needs; lengths are taken at their limits."""
     method = build(spec.method, spec.method_options)
-    size, trained = shape.parameters, _trained(spec, shape)
+    size, trained, needs = shape.parameters, _trained(spec, shape), method.needs
     copies = [
-        ("stale teacher", When.CREDIT, trained, method.needs.stale_refresh is not None),
-        ("teacher", When.CREDIT, size, method.needs.checkpoint is not None),
+        ("stale teacher", When.CREDIT, trained, needs.stale_refresh is not None),
+        ("initial policy as teacher", When.CREDIT, trained, needs.initial),
+        ("average of weights as teacher", When.CREDIT, trained, needs.ema is not None),
+        ("teacher", When.CREDIT, size, needs.checkpoint is not None),
         ("reference of the KL term", When.UPDATE, trained, spec.objective.kl > 0),
     ]
     always = [Part("weights, bfloat16", When.ALWAYS, 2 * size)]
@@ -76,8 +78,8 @@ def budget_of(spec: RunSpec, shape: ModelShape) -> Budget:
     always += [Part("float32 masters", When.ALWAYS, 4 * trained)]
     always += [] if spec.optim.offload else [Part("moments of AdamW, float32", When.ALWAYS, 8 * trained)]
     always += [Part(name, when, 2 * weights) for name, when, weights, there in copies if there]
-    stale = 2 * trained * (method.needs.stale_refresh is not None)
-    return Budget((*always, *_passing(spec, shape)), KEPT * (14 * trained + stale), 2 * trained)
+    kept = trained * (2 * (needs.stale_refresh is not None) + 4 * (needs.ema is not None))
+    return Budget((*always, *_passing(spec, shape)), KEPT * (14 * trained + kept), 2 * trained)
 
 
 def _trained(spec: RunSpec, shape: ModelShape) -> int:

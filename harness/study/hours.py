@@ -50,7 +50,7 @@ def hours_of(spec: RunSpec, shape: ModelShape, rates: Rates) -> Hours:
     episodes = spec.rollout.tasks * spec.rollout.group
     read = episodes * _read_tokens(spec)
     method = build(spec.method, spec.method_options)
-    scored = 1 + sum((method.needs.stale_refresh is not None, method.needs.checkpoint is not None))
+    scored = 1 + method.needs.other_weights
     passes = (_FORWARD * (2 if spec.optim.recompute else 1) + _BACKWARD) * spec.optim.epochs
     reference = _FORWARD * (spec.objective.kl > 0)
     a_pass = read * shape.parameters / rates.flops / 3600

@@ -15,7 +15,7 @@ from stepcredit.methods.laws.groups import furnished, make_group, odd_groups, on
 from stepcredit.methods.laws.rescorers import DifferentiableRescorer, GapRescorer, HashRescorer
 from stepcredit.methods.laws.trial import UPDATES, Trial, for_all
 
-_OPTION_TRAITS = ("tilts_spans", "tilt", "mixing", "step_budget")
+_OPTION_TRAITS = ("tilts_spans", "tags", "tilt", "mixing", "step_budget")
 _ROUNDING = 1e-5
 
 
@@ -82,7 +82,8 @@ def permuted_trajectories_get_permuted_credit(trial: Trial) -> None:
             order = _keeping_peers(group, order)
         moved = make_group(*(group.trajectories[place] for place in order))
         credits = trial.credit(group)
-        found, expected = trial.credit(replace(moved, golden=group.golden)), [credits[place] for place in order]
+        moved = replace(moved, golden=group.golden, skill=group.skill)
+        found, expected = trial.credit(moved), [credits[place] for place in order]
         trial.require_same(moved, found, expected, f"credit does not follow the order {order}", _ROUNDING)
 
     for_all(check, group=trial.groups, data=st.data())
@@ -144,7 +145,7 @@ def declared_uses_are_real(trial: Trial) -> None:
     for trait in _OPTION_TRAITS:
         option = getattr(traits, trait)
         trial.require(option in (None, *trial.method.Config.model_fields), f"{trait} names no option: {option!r}")
-    group = furnished(one_word_group(True, False, True, False), method.needs)
+    group = furnished(one_word_group(True, False, True, False, False, False), method.needs)
     credits = trial.credit(group, rescore, by=method)
     hinted = any(request.hindsight is not None for request in rescore.requests)
     trial.require(hinted == traits.uses_hindsight, f"uses_hindsight is {traits.uses_hindsight}")
@@ -205,8 +206,10 @@ def _keeping_peers(group: Group, order: list[int]) -> list[int]:
 
 def _weights(needs: Needs) -> set[Weights]:
     allowed = {Weights.LIVE}
-    if needs.stale_refresh is not None:
-        allowed.add(Weights.STALE)
-    if needs.checkpoint is not None:
-        allowed.add(Weights.CHECKPOINT)
-    return allowed
+    there = {
+        Weights.STALE: needs.stale_refresh is not None,
+        Weights.INITIAL: needs.initial,
+        Weights.EMA: needs.ema is not None,
+        Weights.CHECKPOINT: needs.checkpoint is not None,
+    }
+    return allowed | {weights for weights, kept in there.items() if kept}

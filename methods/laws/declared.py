@@ -69,7 +69,7 @@ def grpo_off_the_target_spans(trial: Trial) -> None:
     def check(group: Group, update: int, target: TargetSpans) -> None:
         credits = trial.credit(group, update=update, by=trial.build(**{option: target}))
         for trajectory, credit, grpo in zip(group.trajectories, credits, trial.grpo(group), strict=True):
-            off_T, moved_T = _steps(trajectory, target) < 0, (credit.advantage_T - grpo.advantage_T).abs()
+            off_T, moved_T = _steps(trajectory, target, _tags(trial)) < 0, (credit.advantage_T - grpo.advantage_T).abs()
             wrong_T = off_T & (moved_T > _ULPS * grpo.advantage_T.abs())
             trial.require_none(wrong_T, trajectory, credit.advantage_T, f"not GRPO's, off the spans {target}")
 
@@ -111,7 +111,7 @@ def steps_share_a_budget(trial: Trial) -> None:
     def check(group: Group, update: int) -> None:
         on, off = (trial.credit(group, update=update, by=trial.build(**{option: budget})) for budget in (True, False))
         for trajectory, with_budget, without in zip(group.trajectories, on, off, strict=True):
-            step_T = _steps(trajectory, target)
+            step_T = _steps(trajectory, target, _tags(trial))
             _require_budget(trial, trajectory, step_T, with_budget.advantage_T, without.advantage_T)
 
     for_all(check, group=trial.groups, update=UPDATES)
@@ -172,9 +172,15 @@ def _with_other_tokens(trajectory: Trajectory, cut: int) -> Trajectory:
     return replace(trajectory, steps=tuple(steps))
 
 
-def _steps(trajectory: Trajectory, target: TargetSpans | None) -> Tensor:
+def _tags(trial: Trial) -> bool:
+    """Whether tags are targets too."""
+    option = trial.method.traits.tags
+    return option is not None and bool(getattr(trial.build().config, option))
+
+
+def _steps(trajectory: Trajectory, target: TargetSpans | None, tags: bool) -> Tensor:
     """[T] the step of each token that the method aims at, -1 elsewhere; without target spans every token's."""
     if target is not None:
-        return target_steps(trajectory, target)
+        return target_steps(trajectory, target, tags=tags)
     lengths_K = torch.tensor([len(step.response_ids) for step in trajectory.steps], dtype=torch.long)
     return torch.repeat_interleave(torch.arange(len(lengths_K)), lengths_K)

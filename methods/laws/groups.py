@@ -38,6 +38,7 @@ def make_step(
         observation=f"you see {text}",
         state_key=text,
         seed=0,
+        tagged=None if action is None else Span(max(action.start - 1, 0), min(action.end + 1, length)),
     )
 
 
@@ -99,7 +100,8 @@ def furnished(group: Group, needs: Needs, seed: int = 0) -> Group:
         )
         for trajectory in group.trajectories
     )
-    return replace(group, trajectories=tuple(trajectories), golden=golden)
+    skill = None if needs.skills is None else "look before you go"
+    return replace(group, trajectories=tuple(trajectories), golden=golden, skill=skill)
 
 
 def random_step(rng: np.random.Generator) -> Step:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from stepcredit.methods.contract import Rescorer, ScoreRequest, Trajectory, Weights
+from stepcredit.methods.contract import Distributions, Rescorer, ScoreRequest, Trajectory, Weights
 
 
 class HashRescorer:
@@ -29,10 +30,22 @@ class HashRescorer:
         self.calls.append(list(requests))
         return [torch.tensor([self._logprob(*seen) for seen in _contexts(request)]) for request in requests]
 
+    def distributions(self, requests: Sequence[ScoreRequest], top: int) -> list[Distributions]:
+        """Over token ids from 0 on: a random order of sizes for each context."""
+        self.calls.append(list(requests))
+        return [self._spread(request, top) for request in requests]
+
     @property
     def requests(self) -> list[ScoreRequest]:
         """The requests of all calls."""
         return [request for call in self.calls for request in call]
+
+    def _spread(self, request: ScoreRequest, top: int) -> Distributions:
+        score_Tk = torch.tensor([[self._logprob(*seen, entry) for entry in range(top)] for seen in _contexts(request)])
+        score_Tk = score_Tk.reshape(-1, top)
+        ids_Tk = score_Tk.argsort(-1, descending=True)
+        logprob_Tk = torch.cat([score_Tk, torch.zeros(len(score_Tk), 1)], dim=-1).log_softmax(-1)[:, :top]
+        return Distributions(ids_Tk.int(), logprob_Tk.gather(-1, ids_Tk))
 
     def _logprob(self, *seen: object) -> float:
         digest = hashlib.sha256(repr(seen).encode()).digest()
@@ -47,6 +60,10 @@ class GapRescorer:
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
         return [self._score(request) for request in requests]
+
+    def distributions(self, requests: Sequence[ScoreRequest], top: int) -> list[Distributions]:
+        """Everybody finds all of `top` tokens equally likely."""
+        return [even(request.trajectory, top) for request in requests]
 
     def _score(self, request: ScoreRequest) -> Tensor:
         student_T = torch.full((request.trajectory.response_tokens,), -1.0)
@@ -64,10 +81,23 @@ class DifferentiableRescorer:
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
         return [self._parameter * answer_T for answer_T in self._inner.score(requests)]
 
+    def distributions(self, requests: Sequence[ScoreRequest], top: int) -> list[Distributions]:
+        found = self._inner.distributions(requests, top)
+        return [Distributions(own.ids_Tk, self._parameter * own.logprob_Tk) for own in found]
+
+
+def even(trajectory: Trajectory, top: int) -> Distributions:
+    """`top` equally likely tokens at each response token."""
+    shape = (trajectory.response_tokens, top)
+    return Distributions(torch.arange(top, dtype=torch.int32).expand(shape), torch.full(shape, -math.log(top)))
+
 
 def _contexts(request: ScoreRequest) -> list[tuple[object, ...]]:
+    starts = request.starts or (0,) * len(request.trajectory.steps)
+    where = () if request.starts is None else ("in the response",)
     return [
-        (request.weights, request.hindsight, step.prompt_ids.tolist(), step.response_ids[: t + 1].tolist())
-        for step in request.trajectory.steps
+        (request.weights, hint, *(where if hint else ()), step.prompt_ids.tolist(), step.response_ids[: t + 1].tolist())
+        for step, start in zip(request.trajectory.steps, starts, strict=True)
         for t in range(len(step.response_ids))
+        for hint in [request.hindsight if start is not None and t >= start else None]
     ]

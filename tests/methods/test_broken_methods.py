@@ -289,7 +289,7 @@ def test_every_law_is_broken_by_someone() -> None:
 
 def test_every_trait_has_its_law() -> None:
     """The others are held against what is asked of the rescorer, what is returned, and what it depends on."""
-    always = {"uses_hindsight", "needs_stale_policy", "teachers", "distils", "compares_states"}
+    always = {"uses_hindsight", "needs_stale_policy", "teachers", "distils", "compares_states", "tags"}
     assert {*BY_TRAIT, *always} == {*Traits.__dataclass_fields__}
 
 

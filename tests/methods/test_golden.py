@@ -218,7 +218,9 @@ def test_stepopsd_by_hand() -> None:
     low, high = 0.98 * LOSER, 1.02 * LOSER
     budgeted = [low * LOSER / (low - 1e-6), high * LOSER / (high - 1e-6)]
     for budget, ends in ((False, [low, high]), (True, budgeted)):
-        (_, loser, _) = build("stepopsd", {"budget": budget}).credit(mixed_group(), GapRescorer(fixed_gap), 25)
+        (_, loser, _) = build("stepopsd", {"budget": budget, "tags": False}).credit(
+            mixed_group(), GapRescorer(fixed_gap), 25
+        )
         assert loser.advantage_T.tolist() == pytest.approx([LOSER, LOSER, *ends], abs=1e-6)
         assert loser.diagnostics == pytest.approx(
             {
@@ -235,7 +237,7 @@ def test_stepopsd_by_hand() -> None:
 def test_stepopsd_on_whole_steps_by_hand() -> None:
     # Thought and action: tokens 0, 2, 3. A' = A (1 - lambda + lambda w), lambda = 0.2 at update 0.
     # exp(0.7) and exp(ln 3) clip to 1.2, exp(-ln 3) to 0.8.
-    options = {"target": "clean_step_no_observation", "weight": "exp", "budget": False}
+    options = {"target": "clean_step_no_observation", "weight": "exp", "budget": False, "tags": False}
     winner = build("stepopsd", options).credit(mixed_group(), GapRescorer(fixed_gap), 0)[0]
     expected = [WINNER * factor for factor in (1.04, 1.0, 1.04, 0.96)]
     assert winner.advantage_T.tolist() == pytest.approx(expected, abs=1e-6)
@@ -243,7 +245,7 @@ def test_stepopsd_on_whole_steps_by_hand() -> None:
 
 def test_student_as_sampled() -> None:
     """The rollout's own log-probabilities, -1.5 in these steps, take the place of the rescored -1."""
-    (_, loser, _) = build("stepopsd", {"student": "rollout_old_log_prob"}).credit(
+    (_, loser, _) = build("stepopsd", {"student": "rollout_old_log_prob", "tags": False}).credit(
         mixed_group(), GapRescorer(fixed_gap), 0
     )
     assert loser.diagnostics["gap_mean_target"] == pytest.approx(0.5, abs=1e-6)

@@ -59,9 +59,9 @@ def test_rlsd(clip: float, share: float) -> None:
         assert_credit(credit, expected)
 
 
-def test_rlcsd_takes_the_wrong_hints_part_away() -> None:
+def test_the_contrast_takes_the_wrong_hints_part_away() -> None:
     """Both winners have the other as right hint and the loser as wrong one; the loser has no other loser."""
-    first, loser, third = credits("rlcsd")
+    first, loser, third = credits("rlsd_ectr")
     expected = [ADVANTAGES[0] * (0.5 + 0.5 * min(max(math.exp(gap - 0.1), 0.8), 1.2)) for gap in GAPS]
     assert_credit(first, expected)
     assert_credit(third, expected)
@@ -187,7 +187,7 @@ def test_stepopsd_tilts_the_last_answer_alone() -> None:
     """One step with target tokens has no budget: A (0.8 + 0.2 clip(2 sigmoid(gap)))."""
     group = make_group(ANSWERING, ANSWERING, replace(ANSWERING, success=False, reward=0.0))
     gap = GapRescorer(lambda trajectory, hint: torch.full((7,), 0.2))
-    found = build("stepopsd", {"target": "final_answer_only"}).credit(group, gap, 0)[0]
+    found = build("stepopsd", {"target": "final_answer_only", "tags": False}).credit(group, gap, 0)[0]
     tilted = ADVANTAGES[0] * (0.8 + 0.2 * 2 * sigmoid(0.2))
     assert_credit(found, [ADVANTAGES[0]] * 6 + [tilted])
 

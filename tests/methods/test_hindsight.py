@@ -24,7 +24,8 @@ def test_actions_are_the_admitted_ones_in_order() -> None:
 
 def test_full_text_adds_the_answers() -> None:
     assert peer_hindsight(make_group(LOSER, WINNER), 0, "full") == (
-        "go to shelf 1\nyou see go to shelf 1\ntake mug 1 from shelf 1\nyou see take mug 1 from shelf 1"
+        "go to shelf 1\nyou see go to shelf 1\neat mug 1\nyou see eat mug 1\n"
+        "take mug 1 from shelf 1\nyou see take mug 1 from shelf 1"
     )
 
 
@@ -50,7 +51,7 @@ def test_the_first_other_winner_of_a_mixed_group_teaches(
 def test_no_more_is_rescored_than_needed() -> None:
     """Winner 1 has no other winner to learn from; penalties that make all rewards equal leave nothing to shape."""
     rescore, group = HashRescorer(), one_word_group(False, True, False)
-    build("stepopsd", {}).credit(group, rescore, 0)
+    build("stepopsd", {"taught": "all"}).credit(group, rescore, 0)
     assert [(request.trajectory.index, str(request.weights), request.hindsight) for request in rescore.requests] == [
         (0, "stale", "go 1.0\ngo 1.1"),
         (2, "stale", "go 1.0\ngo 1.1"),

@@ -30,7 +30,21 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("agentopsd", {"lambda_mix": 1.0, "b": 0.9, "gamma": 0.0}),
     ("gigpo", {"anchor": "state", "std": False, "omega": 3.0}),
     ("vineppo", {"continuations": 1}),
-    ("rlcsd", {"lambda_mix": 1.0, "hindsight_text": "full"}),
+    ("rlsd_ectr", {"lambda_mix": 1.0, "hindsight_text": "full", "decay_updates": None}),
+    ("rlcsd", {"tau": 0.02, "beta": 1.0, "largest": 2.0, "wrong": 1, "hindsight_text": "full"}),
+    ("rlsd", {"teacher": "initial", "decay_updates": None}),
+    ("opd", {"teacher": "ema", "divergence": "jsd", "top_k": 3}),
+    ("opd", {"teacher": "live", "divergence": "forward_kl", "entry_clip": 0.05, "base": "grpo"}),
+    ("opd", {"divergence": "reverse_kl", "teacher": "stale", "refresh": 3}),
+    ("sdar", {"lambda_distill": 0.5, "outcome_line": True}),
+    ("sdar", {"rows": True}),
+    ("agentopsd", {"gamma": 1.0, "least_prior": 1e-4, "belief_eps": 1e-6, "hindsight": "golden_rollout"}),
+    ("gigpo", {"similarity": 0.9, "rows": True}),
+    ("vineppo", {"whiten": True}),
+    ("grpo", {"rows": True}),
+    ("stepopsd", {"taught": "all", "block": "response", "tags": False}),
+    ("stepopsd", {"hindsight": "outcome", "weight": "exp"}),
+    ("stepopsd", {"hindsight": "skills", "skills": "texts", "target": "clean_step_no_observation"}),
 ]
 CASES = [*((name, {}) for name in registered()), *VARIANTS]
 FEW = settings(max_examples=25, deadline=None)
@@ -114,7 +128,7 @@ def test_lambda_falls_in_a_straight_line() -> None:
 @pytest.mark.parametrize("name", ["opd", "stepopsd"])
 def test_a_sole_winner_is_not_its_own_teacher(name: str) -> None:
     group, rescore = one_word_group(False, True, False), HashRescorer()
-    credits = credit_of(build(name, {}), group, rescore)
+    credits = credit_of(build(name, {"taught": "all"} if name == "stepopsd" else {}), group, rescore)
     taught = [request.trajectory.index for request in rescore.requests if request.hindsight is not None]
     assert taught == [0, 2]
     assert {request.trajectory.index for request in rescore.requests} == {0, 2}

@@ -40,7 +40,7 @@ def test_scores_and_their_gradients_are_those_of_whole_logits(model: PreTrainedM
     require_recomputable(model)
     usual = [module.training for module in model.modules()]
     with recomputing(model):
-        logprob_K, entropy_K = response_scores(model, SEQUENCES, 0.7)
+        logprob_K, entropy_K, _ = response_scores(model, SEQUENCES, 0.7)
         (logprob_K.sum() + entropy_K.sum()).backward()
     again = [weight.grad.clone() for weight in model.parameters()]
     model.zero_grad()

@@ -49,7 +49,9 @@ def ours(name: str) -> Tensor:
 
 
 def _first_two_tokens(step: Step) -> Step:
-    return replace(step, response_ids=step.response_ids[:2], logprobs=step.logprobs[:2], think=None, action=Span(0, 2))
+    return replace(
+        step, response_ids=step.response_ids[:2], logprobs=step.logprobs[:2], think=None, action=Span(0, 2), tagged=None
+    )
 
 
 @pytest.mark.parametrize("name", ["grpo", "opd", "stepopsd", "rlsd", "agentopsd"])

@@ -206,7 +206,7 @@ def test_responses_without_tokens_or_reward() -> None:
         ("stepopsd", {"hindsight": "golden_rollout"}, "'stepopsd' needs environments"),
         ("stepopsd", {"target": "answer_only"}, "aims at answers, .* choose target 'action_only'"),
         ("sdar", {}, "'sdar' has a loss of its own"),
-        ("rlcsd", {}, "'rlcsd' compares 2 teachers, and columns hold one"),
+        ("rlsd_ectr", {}, "'rlsd_ectr' compares 2 teachers, and columns hold one"),
     ],
 )
 def test_methods_that_no_batch_can_serve_are_refused_before_training(

@@ -31,7 +31,7 @@ def trained() -> tuple[nn.Module, torch.optim.AdamW]:
 
 def weights() -> SavedWeights:
     model, optimizer = trained()
-    return SavedWeights(model.state_dict(), optimizer.state_dict(), stale={"w": torch.tensor([1.5])})
+    return SavedWeights(model.state_dict(), optimizer.state_dict(), kept={"stale": {"w": torch.tensor([1.5])}})
 
 
 def state(update: int = 3) -> RunState:
@@ -46,13 +46,12 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert found == state()
     assert found.evaluated == 2
     assert all(torch.equal(loaded.model[name], saved.model[name]) for name in saved.model)
-    assert loaded.stale is not None
-    assert torch.equal(loaded.stale["w"], torch.tensor([1.5]))
+    assert torch.equal(loaded.kept["stale"]["w"], torch.tensor([1.5]))
 
 
 def test_optimiser_continues_to_the_same_bits(tmp_path: Path) -> None:
     model, optimizer = trained()
-    path = checkpoint.save(tmp_path, SPEC, state(), SavedWeights(model.state_dict(), optimizer.state_dict(), None))
+    path = checkpoint.save(tmp_path, SPEC, state(), SavedWeights(model.state_dict(), optimizer.state_dict()))
     other, resumed = trained()
     _, loaded = checkpoint.load(path, SPEC)
     other.load_state_dict(loaded.model)
@@ -112,7 +111,7 @@ def test_rows_are_independent_of_the_file(tmp_path: Path) -> None:
 
 def test_full_disk_keeps_the_checkpoints_there_are(small_disk: Path) -> None:
     checkpoint.save(small_disk, SPEC, state(1), weights())
-    large = SavedWeights({"w": torch.zeros(100_000)}, {}, None)
+    large = SavedWeights({"w": torch.zeros(100_000)}, {})
     with pytest.raises(UserError, match=r"the disk is full: .*update-000002\.ckpt"):
         checkpoint.save(small_disk, SPEC, state(2), large)
     assert checkpoint.load(checkpoint.find(small_disk), SPEC)[0] == state(1)
@@ -128,7 +127,7 @@ def test_a_run_that_has_ended_keeps_its_last_weights_alone(tmp_path: Path) -> No
     found, kept = checkpoint.load(whole, SPEC)
     assert found == state(30)
     assert kept.optimizer is None
-    assert kept.stale is None
+    assert not kept.kept
     assert all(torch.equal(kept.model[name], value) for name, value in weights().model.items())
     assert whole.stat().st_size < before
 

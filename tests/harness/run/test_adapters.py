@@ -100,7 +100,7 @@ def test_a_stale_teacher_is_what_the_adapters_were() -> None:
             weight.mul_(1.5)
     request = [ScoreRequest(trajectory, Weights.STALE) for trajectory in TRAJECTORIES]
     for _ in range(2):
-        ours, theirs = (ModelRescorer(policy, one, 500).score(request) for one in (stale, copy))
+        ours, theirs = (ModelRescorer(policy, {Weights.STALE: one}, 500).score(request) for one in (stale, copy))
         assert all(torch.equal(own, other) for own, other in zip(ours, theirs, strict=True))
         for one in (stale, copy):
             one.load(trained_weights(model) if one is stale else model.state_dict())
@@ -136,5 +136,5 @@ def test_they_are_all_that_is_kept_beside_the_policy() -> None:
     chosen = small_spec("optim.rank=4", "objective.kl=0.05")
     learner = Learner.of(chosen, assemble(chosen, "cpu"))
     adapters = sum(weight.nbytes for weight in trained_weights(learner.policy.model).values())
-    assert learner.extra_bytes == 2 * adapters < learner.policy.parameters
+    assert learner.kept.nbytes == 2 * adapters < learner.policy.parameters
     assert adapters == 4 * 4 * ModelShape.of(learner.policy.model.config).linear_ends

@@ -74,7 +74,7 @@ def test_groups_are_given_what_is_needed_and_nothing_else() -> None:
     for golden in (False, True):
         for number in (0, 1):
             needs = Needs(golden=golden, continuations=number)
-            for group in complete(groups, TASKS, needs, learner.player, VINE, 0):
+            for group in complete(groups, TASKS, needs, learner.player, VINE, 0, {}):
                 assert group.golden == (golden_turns(ALFWORLD, group.task_id) if golden else None)
                 for trajectory in group.trajectories:
                     lengths = None if trajectory.continuations is None else [len(x) for x in trajectory.continuations]

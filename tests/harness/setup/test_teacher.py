@@ -91,7 +91,7 @@ def test_each_further_policy_is_one_more_copy_of_the_weights(
     overrides: tuple[str, ...], method: str, copies: int
 ) -> None:
     spec = small_spec(*overrides, method=method)
-    assert Learner.of(spec, assemble(spec, "cpu")).extra_bytes == copies * 4 * STUDENT.parameters
+    assert Learner.of(spec, assemble(spec, "cpu")).kept.nbytes == copies * 4 * STUDENT.parameters
 
 
 def test_nobody_by_that_name(tmp_path: Path) -> None:
@@ -100,6 +100,7 @@ def test_nobody_by_that_name(tmp_path: Path) -> None:
 
 
 def test_the_options_need_each_other() -> None:
-    for option in ("method_options.teacher=checkpoint", "method_options.checkpoint=tiny"):
-        with pytest.raises(MethodError, match="teacher 'checkpoint' and the option checkpoint need each other"):
-            small_spec(option, method="opd")
+    with pytest.raises(MethodError, match="teacher 'checkpoint' needs the option checkpoint"):
+        small_spec("method_options.teacher=checkpoint", method="opd")
+    with pytest.raises(MethodError, match="option checkpoint has no effect with teacher 'initial'"):
+        small_spec("method_options.checkpoint=tiny", method="opd")

@@ -1,0 +1,95 @@
+"""RLSD with a contrast of two hints in place of a gap to the student: an ablation of RLCSD's authors."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.contract import (
+    Credit,
+    Group,
+    Method,
+    MethodConfig,
+    Needs,
+    Rescorer,
+    Traits,
+    Trajectory,
+    Weights,
+)
+from stepcredit.methods.gaps import Lesson, score_contrasts
+from stepcredit.methods.hindsight import HindsightText, peer_hindsight, peers, written
+from stepcredit.methods.shaping import decayed, tilt_advantage, weight_diagnostics
+
+
+class RlsdEctrConfig(MethodConfig):
+    """Options; defaults of THU-BPM/RLCSD at 7eeff3c, configs/logic_kk/qwen3_4b_rlsd_ectr.yaml."""
+
+    clip: float = Field(0.2, ge=0.0, lt=1.0)
+    """Clip radius of the token weight around 1."""
+    lambda_mix: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of the weighted advantage, at first."""
+    decay_updates: int | None = Field(50, ge=1)
+    """Updates over which lambda_mix falls linearly to 0; None keeps it."""
+    refresh: int = Field(10, ge=1)
+    """Updates between the teacher's snapshots of the policy."""
+    hindsight_text: HindsightText = "actions"
+    """How both peers' episodes are written down; the whole text in the authors' code, actions for `tiny`."""
+    eps: float = Field(1e-6, gt=0.0)
+    """Added to the group's standard deviation; verl's value."""
+
+
+class RlsdEctr(Method[RlsdEctrConfig]):
+    """RLSD's weight of C_t, what a right hint says beyond a wrong one: what any hint does to style cancels.
+
+    C_t = log pi_T(y_t | c + right, y_<t) - log pi_T(y_t | c + wrong, y_<t);
+    A'_t = A ((1 - lambda) + lambda clip(exp(sign(A) C_t), 1 - clip, 1 + clip)) (`compute_policy_loss_rlsd_ectr` in
+    verl/trainer/ppo/core_algos.py). The right hint is the first successful peer of a mixed group, the wrong one the
+    first failed peer; the authors draw both at random. A trajectory that lacks either keeps GRPO's advantage (ours).
+    """
+
+    name: ClassVar[str] = "rlsd_ectr"
+    label: ClassVar[str] = "RLSD-ECTR"
+    paper: ClassVar[str] = "RLCSD, arXiv 2606.11709 (its ablation)"
+    Config: ClassVar[type[RlsdEctrConfig]] = RlsdEctrConfig
+    traits: ClassVar[Traits] = Traits(
+        preserves_sign=True,
+        uses_hindsight=True,
+        needs_outcome=True,
+        needs_stale_policy=True,
+        tilt="clip",
+        mixing="lambda_mix",
+        prefix_only=True,
+        teachers=2,
+    )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(stale_refresh=self.config.refresh)
+
+    def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
+        share = decayed(self.config.lambda_mix, update, self.config.decay_updates)
+        advantages = advantages_of(group, eps=self.config.eps)
+        pairs = [self._pair(group, index, advantage * share) for index, advantage in enumerate(advantages)]
+        contrasts = score_contrasts(pairs, rescore, teacher=Weights.STALE)
+        return [
+            self._credit(trajectory, advantage, contrast_T, share)
+            for trajectory, advantage, contrast_T in zip(group.trajectories, advantages, contrasts, strict=True)
+        ]
+
+    def _pair(self, group: Group, index: int, matters: float) -> tuple[Lesson, list[Lesson]] | None:
+        trajectory, text = group.trajectories[index], self.config.hindsight_text
+        right, wrong = peer_hindsight(group, index, text), peers(group, index, success=False)
+        if matters == 0.0 or not trajectory.response_tokens or right is None or not wrong:
+            return None
+        return Lesson(trajectory, right), [Lesson(trajectory, written(wrong[0], text))]
+
+    def _credit(self, trajectory: Trajectory, advantage: float, contrast_T: Tensor | None, share: float) -> Credit:
+        numbers = {"lambda_mix": share, "taught_share": float(contrast_T is not None)}
+        if contrast_T is None:
+            return Credit(constant(trajectory, advantage), diagnostics=numbers)
+        numbers |= weight_diagnostics(advantage, contrast_T, alpha_clip=self.config.clip, form="exp")
+        shaped_T = tilt_advantage(advantage, contrast_T, clip=self.config.clip, lambda_mix=share)
+        return Credit(shaped_T, diagnostics=numbers)
