@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stepcredit.harness.recipes import gigpo, sdar, stepopsd
+from stepcredit.harness.recipes import carried, gigpo, sdar, stepopsd
 from stepcredit.harness.recipes.recipe import PaperRecipe
 from stepcredit.harness.words import one_of
 
-_MODULES = (gigpo, sdar, stepopsd)
+_MODULES = (gigpo, sdar, stepopsd, carried)
 
-RECIPES: Mapping[str, PaperRecipe] = {
-    recipe.name: recipe for module in _MODULES for recipe in (module.ALFWORLD, module.SEARCHQA)
-}
+RECIPES: Mapping[str, PaperRecipe] = {recipe.name: recipe for module in _MODULES for recipe in module.ALL}
 
 
 def recipe_named(name: str) -> PaperRecipe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stepcredit.harness.recipes.places import GIGPO_ALFWORLD, GIGPO_PAPER, GIGPO_SEARCH, VERL_AGENT, VERL_AGENT_PROMPT
-from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, read_from
+from stepcredit.harness.recipes.recipe import PaperRecipe, read_from
 from stepcredit.harness.recipes.verl_agent import (
     ALFWORLD_DEVIATIONS,
     CUT,
@@ -11,6 +11,7 @@ from stepcredit.harness.recipes.verl_agent import (
     ENTROPY_BONUS,
     HISTORY,
     REWARD,
+    ROWS,
     SEARCH_DEVIATIONS,
     TRAINER,
     other_models,
@@ -27,6 +28,7 @@ ALFWORLD = PaperRecipe(
         **ENTROPY_BONUS,
         **REWARD,
         **_METHOD,
+        **ROWS,
         **read_from(
             GIGPO_PAPER,
             {
@@ -66,6 +68,7 @@ SEARCHQA = PaperRecipe(
         **HISTORY,
         **CUT,
         **_METHOD,
+        **ROWS,
         **read_from(
             GIGPO_PAPER,
             {
@@ -88,6 +91,7 @@ SEARCHQA = PaperRecipe(
         **read_from(
             GIGPO_SEARCH,
             {
+                "method_options.similarity": 0.9,
                 "optim.warmup": 0.1,
                 "rollout.tasks": 256,
                 "rollout.window": 4,
@@ -100,7 +104,8 @@ SEARCHQA = PaperRecipe(
     },
     deviations={
         **SEARCH_DEVIATIONS,
-        "anchor states": Deviation("observations that agree to 0.9", "equal states", GIGPO_SEARCH),
         "other models": other_models("Qwen2.5-7B-Instruct (--model qwen2.5-7b)", GIGPO_PAPER),
     },
 )
+
+ALL = (ALFWORLD, SEARCHQA)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stepcredit.harness.recipes.places import (
     SDAR_ALFWORLD,
     SDAR_PAPER,
@@ -19,6 +21,7 @@ from stepcredit.harness.recipes.verl_agent import (
     ENTROPY_BONUS,
     HISTORY,
     REWARD,
+    ROWS,
     SEARCH_DEVIATIONS,
     TRAINER,
     other_models,
@@ -27,7 +30,7 @@ from stepcredit.harness.recipes.verl_agent import (
 _MODELS = "Qwen2.5-7B-Instruct, Qwen3-1.7B (--model qwen2.5-7b, qwen3-1.7b)"
 _TEACHER = Deviation(
     "the policy, shown skills retrieved for the task",
-    "the policy, shown a successful peer's episode",
+    "shown a successful peer's episode; method_options.hindsight=skills shows the texts of a folder",
     f"{SDAR_PAPER}; {SDAR_SKILLS}",
 )
 
@@ -36,6 +39,7 @@ ALFWORLD = PaperRecipe(
     paper="SDAR, arXiv 2605.15155",
     fields={
         **TRAINER,
+        **ROWS,
         **HISTORY,
         **ENTROPY_BONUS,
         **REWARD,
@@ -77,6 +81,7 @@ SEARCHQA = PaperRecipe(
     paper="SDAR, arXiv 2605.15155",
     fields={
         **TRAINER,
+        **ROWS,
         **HISTORY,
         **CUT,
         **ENTROPY_BONUS,
@@ -114,3 +119,16 @@ SEARCHQA = PaperRecipe(
         "other models": other_models(_MODELS, SDAR_SCRIPTS),
     },
 )
+
+OPSD_ALFWORLD = replace(
+    ALFWORLD,
+    name="sdar-opsd-alfworld",
+    paper="SDAR, arXiv 2605.15155, its row OPSD",
+    fields={
+        **{path: field for path, field in ALFWORLD.fields.items() if path != "method_options.rows"},
+        **read_from(f"{SDAR_SCRIPTS}: pg_loss_coef 0", {"method_options.base": "none"}),
+    },
+)
+"""What StepOPSD's table compares with under this name too: the gated loss alone, without a policy gradient."""
+
+ALL = (ALFWORLD, SEARCHQA, OPSD_ALFWORLD)

@@ -6,6 +6,8 @@ GiGPO's recipe, whose batch and lengths it has.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stepcredit.harness.recipes import gigpo
 from stepcredit.harness.recipes.places import OURS, SEARCH_R1, STEPOPSD_CODE, STEPOPSD_PAPER, STEPOPSD_SCRIPT
 from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, not_published, read_from
@@ -31,12 +33,24 @@ _METHOD = read_from(
     },
 )
 
+_CODE = read_from(
+    STEPOPSD_CODE,
+    {
+        "method_options.taught": "losers",
+        "method_options.block": "target",
+        "method_options.tags": True,
+        "method_options.hindsight_text": "full",
+    },
+)
+"""Of which the paper says nothing."""
+
 ALFWORLD = PaperRecipe(
     name="stepopsd-alfworld",
     paper="StepOPSD, arXiv 2605.27140",
     fields={
         **not_published({p: field for p, field in gigpo.ALFWORLD.fields.items() if not p.startswith("method")}),
         **_METHOD,
+        **_CODE,
         **read_from(
             STEPOPSD_PAPER,
             {
@@ -58,6 +72,7 @@ SEARCHQA = PaperRecipe(
     paper="StepOPSD, arXiv 2605.27140",
     fields={
         **_METHOD,
+        **_CODE,
         **read_from(
             STEPOPSD_PAPER,
             {
@@ -99,6 +114,7 @@ SEARCHQA = PaperRecipe(
                 "objective.clip_low": 0.2,
                 "objective.clip_high": 0.2,
                 "objective.entropy": 0.001,
+                "objective.reference": "teacher",
                 "optim.beta1": 0.9,
                 "optim.beta2": 0.999,
                 "optim.weight_decay": 0.01,
@@ -110,11 +126,6 @@ SEARCHQA = PaperRecipe(
     },
     deviations={
         "batch": Deviation("128 questions in the paper, 64 in the script", "128", _BOTH),
-        "hindsight": Deviation(
-            "a successful peer in the paper; in the script no peer, only how the episode ended",
-            "a successful peer, and how the episode ended",
-            _BOTH,
-        ),
         "start": Deviation(
             "a checkpoint of Search-R1, trained on the same task (SearchR1-nq_hotpotqa_train-qwen2.5-3b-it-em-grpo)",
             "the instruct model that the paper names",
@@ -129,3 +140,22 @@ SEARCHQA = PaperRecipe(
         "other models": _MODELS,
     },
 )
+
+_TOLD = ("method_options.taught", "method_options.hindsight_text", "method_options.outcome_line")
+
+SEARCHQA_SCRIPT = replace(
+    SEARCHQA,
+    name="stepopsd-searchqa-script",
+    fields={
+        **{path: field for path, field in SEARCHQA.fields.items() if path not in _TOLD},
+        **read_from(
+            f"{STEPOPSD_SCRIPT}: OPSD_HINDSIGHT_INFO_MODE none, final correctness on",
+            {"method_options.hindsight": "outcome"},
+        ),
+        **read_from(STEPOPSD_SCRIPT, {"rollout.tasks": 64}),
+    },
+    deviations={topic: item for topic, item in SEARCHQA.deviations.items() if topic != "batch"},
+)
+"""As the authors' script runs if nothing is said: no peer, the teacher is told how the very episode ended."""
+
+ALL = (ALFWORLD, SEARCHQA, SEARCHQA_SCRIPT)

@@ -34,6 +34,7 @@ TRAINER: Mapping[str, Sourced] = {
     **read_from(OURS, {"optim.token_budget": 16384, "optim.recompute": True}),
 }
 
+ROWS: Mapping[str, Sourced] = read_from(VERL_AGENT_CODE, {"method_options.rows": True})
 E5: Mapping[str, Sourced] = read_from(
     VERL_AGENT_RETRIEVER,
     {"env_options.retriever.engine": "dense", "env_options.retriever.encoder": "intfloat/e5-base-v2"},
@@ -53,11 +54,6 @@ DEVIATIONS: Mapping[str, Deviation] = {
     "invalid actions": Deviation(
         "the penalty is taken from the step's own return, in every group",
         "from the episode's reward, except in groups without a success",
-        VERL_AGENT_CODE,
-    ),
-    "group statistics": Deviation(
-        "mean and deviation over a group's steps: long episodes weigh more",
-        "over its episodes",
         VERL_AGENT_CODE,
     ),
 }

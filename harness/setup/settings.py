@@ -14,7 +14,7 @@ from stepcredit.envs.family import Suite
 from stepcredit.harness.engine.vllm import TESTED, vllm_version
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.presets import Source, preset_named
-from stepcredit.harness.spec import EngineName, RolloutSpec, RunSpec
+from stepcredit.harness.spec import EngineName, Reference, RolloutSpec, RunSpec
 from stepcredit.harness.words import one_of, spelled
 
 _CHOSEN_BY_OPTION = {"model", "benchmark", "suite", "method", "seed"}
@@ -59,13 +59,14 @@ def build_spec(
     content: dict[str, Any] = deepcopy(dict(recipe.settings)) if settings is None else {}
     if settings is None and suite and suite != recipe.suite:
         _make_room(content, family_of(benchmark).suites[suite])
-    content["method_options"] = dict(recipe.method_options.get(method, {}))
+    content["method_options"] = dict(recipe.method_options.get(method, {})) if settings is None else {}
     for path, value in (settings or {}).items():
         _put(content, path, value)
     if preset_named(model).source is Source.HUB and vllm_version() in TESTED:
         content.setdefault("engine", EngineName.VLLM)
     for text in overrides:
         _apply(content, text)
+    _suit_method(content, model, method, overrides)
     content |= {
         "model": model,
         "benchmark": benchmark,
@@ -76,6 +77,25 @@ def build_spec(
         "seed": seed,
     }
     return _validated(content)
+
+
+def _suit_method(content: dict[str, Any], model: str, method: str, overrides: Sequence[str]) -> None:
+    """What follows from model and method where nothing was said.
+
+    Models that chat read a peer's whole text. A recipe whose KL term follows its teacher is another method's too, and
+    one that keeps no snapshot has the start as reference.
+    """
+    from stepcredit.methods.registry import build, method_named
+
+    options, fields = content["method_options"], method_named(method).Config.model_fields
+    told = options.get("hindsight", "peer_traj") in ("peer_traj", "golden_rollout")
+    if preset_named(model).source is not Source.EMBEDDED and told and "hindsight_text" in fields:
+        options.setdefault("hindsight_text", "full")
+    objective = content.get("objective", {})
+    asked = any(text.startswith("objective.reference=") for text in overrides)
+    follows = objective.get("reference") == Reference.TEACHER and not asked
+    if follows and build(method, options).needs.stale_refresh is None:
+        del objective["reference"]
 
 
 def evaluated_elsewhere(spec: RunSpec, suite: str | None, overrides: Sequence[str]) -> RunSpec:

@@ -14,8 +14,10 @@ from stepcredit.harness.recipes import RECIPES, recipe_named
 from stepcredit.harness.recipes.places import OURS, PLACES, places_of
 from stepcredit.harness.record import manifest
 from stepcredit.harness.setup.comparison import Difference, described, deviation_differences, differences
+from stepcredit.harness.setup.parts import assemble
 from stepcredit.harness.setup.published import published_spec
 from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.spec import Reference, RunSpec
 from stepcredit.methods.contract import MethodError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -113,8 +115,46 @@ GOLDEN: dict[str, dict[str, Any]] = {
         "optim.lr": 1e-6,
         "objective.kl": 0.001,
         "method_options.target": "clean_step_no_observation",
+        "method_options.taught": "losers",
+        "method_options.block": "target",
+        "objective.reference": "teacher",
         "env_options.topk": 3,
     },
+    "stepopsd-searchqa-script": {
+        "rollout.tasks": 64,
+        "method_options.hindsight": "outcome",
+        "method_options.weight": "sigmoid",
+        "objective.reference": "teacher",
+    },
+    "sdar-opsd-alfworld": {
+        "method_options.base": "none",
+        "method_options.beta": 5.0,
+        "method_options.lambda_distill": 0.01,
+        "objective.kl": 0.01,
+    },
+    "opsd": {
+        "method_options.teacher": "initial",
+        "method_options.divergence": "jsd",
+        "method_options.beta": 0.5,
+        "optim.rank": 64,
+        "optim.lr": 2e-4,
+    },
+    "rlsd": {
+        "method_options.teacher": "stale",
+        "method_options.refresh": 20,
+        "method_options.decay_updates": 60,
+        "objective.clip_high": 0.28,
+    },
+    "rlsd-frozen": {"method_options.teacher": "initial", "method_options.decay_updates": None},
+    "rlcsd": {"method_options.tau": 0.02, "method_options.beta": 1.0, "method_options.largest": 2.0},
+    "agentopsd-alfworld": {
+        "method_options.gamma": 1.0,
+        "method_options.least_prior": 1e-4,
+        "method_options.belief_eps": 1e-6,
+        "method_options.rows": True,
+        "objective.reward_scale": 10.0,
+    },
+    "vineppo": {"method_options.continuations": 9, "method_options.whiten": True},
 }
 
 
@@ -141,7 +181,7 @@ def test_differences_turn_round(first: str, second: str) -> None:
         there, back = compare(a, b), compare(b, a)
         assert turned(there) == {item.field: item for item in back}
         assert all(item.a.value != item.b.value for item in there)
-    assert {"benchmark", "method"} & {item.field for item in differences(a, b)}
+    assert {item.field for item in differences(a, b)}
 
 
 def test_a_difference_carries_both_sources() -> None:
@@ -166,9 +206,33 @@ def test_another_method_under_a_recipe_has_its_own_options() -> None:
         other.method_options
         == build_spec(model="tiny", benchmark="searchqa", suite=None, method="grpo", seed=0).method_options
     )
-    assert own.model_dump(exclude={"method", "method_options"}) == other.model_dump(
-        exclude={"method", "method_options"}
-    )
+    followed = own.objective.model_copy(update={"reference": Reference.INITIAL})  # GRPO has no teacher to follow
+    assert (own.objective.reference, other.objective) == (Reference.TEACHER, followed)
+    apart = {"method", "method_options", "objective"}
+    assert own.model_dump(exclude=apart) == other.model_dump(exclude=apart)
+
+
+def test_models_that_chat_are_shown_whole_episodes_unless_something_else_is_said() -> None:
+    def text(model: str, method: str, *overrides: str) -> object:
+        spec = build_spec(model=model, benchmark="alfworld", suite="mini", method=method, seed=0, overrides=overrides)
+        return spec.method_options.get("hindsight_text")
+
+    for method in ("opd", "stepopsd", "rlcsd", "sdar"):
+        assert text("tiny", method) == "actions"
+        assert text("qwen2.5-3b", method) == "full"
+        assert text("qwen2.5-3b", method, "method_options.hindsight_text=actions") == "actions"
+    assert text("qwen2.5-3b", "opd", "method_options.hindsight=none", "method_options.teacher=stale") == "actions"
+
+
+def test_a_reference_that_follows_a_teacher_needs_one() -> None:
+    def chosen(*overrides: str, method: str = "grpo") -> RunSpec:
+        return build_spec(model="tiny", benchmark="alfworld", suite=None, method=method, seed=0, overrides=overrides)
+
+    follows = "objective.reference=teacher"
+    with pytest.raises(UserError, match="'grpo' with these options keeps no snapshot"):
+        assemble(chosen(follows, "objective.kl=0.1"), "cpu")
+    with pytest.raises(UserError, match=r"no effect while objective\.kl is 0"):
+        assemble(chosen(follows, "objective.kl=0", method="stepopsd"), "cpu")
 
 
 @pytest.mark.parametrize("benchmark", ["alfworld", "searchqa"])
