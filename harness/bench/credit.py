@@ -11,9 +11,13 @@ from time import perf_counter
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from stepcredit.envs.contract import Benchmark
+from stepcredit.harness.engine.recompute import HEAD_TOKENS
 from stepcredit.harness.engine.rescore import ModelRescorer
+from stepcredit.harness.engine.sequences import Read, likeliest_at, logprobs_at, response_read
+from stepcredit.harness.engine.stretches import TokenSequence
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import Policy
@@ -40,6 +44,11 @@ from stepcredit.methods.registry import METHODS, build
 _LONG = RolloutSpec(group=2, max_turns=40, max_context_tokens=4096)
 _STEPS = (20, 30, 40)
 _REPEATS = 9
+_TOP, _ROUNDS = 100, 3
+_ONE_LAYER = Qwen2Config(
+    vocab_size=151_936, hidden_size=2048, intermediate_size=11_008, num_hidden_layers=1, num_attention_heads=16,
+    num_key_value_heads=2, tie_word_embeddings=True,
+)  # fmt: skip
 
 
 def measure_rescoring(policy: Policy, benchmark: Benchmark) -> dict[str, float]:
@@ -72,6 +81,28 @@ def measure_rescoring(policy: Policy, benchmark: Benchmark) -> dict[str, float]:
         "rescore_ratio": median(b / a for a, b in zip(ours, theirs, strict=True)),
         "rescore_growth_40_to_20": median(growth),
         "rescore_difference": difference,
+    }
+
+
+def measure_distributions(tokens: int = 256) -> dict[str, float]:
+    """A teacher's 100 likeliest tokens beside the drawn token's log-probability, in one layer of Qwen2.5-3B's sizes.
+
+    Returns:
+        Milliseconds a token of the latter, and how many times as long the former take.
+    """
+    model = Qwen2ForCausalLM(_ONE_LAYER).eval()
+    ids = np.arange(2 * tokens, dtype=np.int64)
+    sequence = [TokenSequence(ids, ids[tokens:])]
+
+    @torch.no_grad()
+    def take(read: Read) -> None:
+        response_read(model, sequence, read, HEAD_TOKENS, None)
+
+    reads = (logprobs_at(1.0), likeliest_at(1.0, _TOP))
+    rounds = [[_once(partial(take, read)) for read in reads] for _ in range(_ROUNDS + 1)][1:]
+    return {
+        "score_a_token_ms": 1e3 * median(sampled for sampled, _ in rounds) / tokens,
+        "top_100_ratio": median(whole / sampled for sampled, whole in rounds),
     }
 
 
@@ -162,6 +193,12 @@ def _spec(method: str) -> RunSpec:
     return build_spec(model="tiny", benchmark="alfworld", suite=None, method=method, seed=0)
 
 
+def _once(work: Callable[[], object]) -> float:
+    start = perf_counter()
+    work()
+    return perf_counter() - start
+
+
 def _drawn(learner: Learner, parts: Parts, spec: RunSpec, update: int) -> list[Group]:
     tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
     return rollout(learner.player, tasks, spec.rollout, Draws(spec.seed, update))
@@ -184,9 +221,4 @@ def _update_seconds(spec: RunSpec, updates: int) -> float:
 
 def _median_time(work: Callable[[], object]) -> float:
     work()
-    seconds = []
-    for _ in range(_REPEATS):
-        start = perf_counter()
-        work()
-        seconds.append(perf_counter() - start)
-    return median(seconds)
+    return median(_once(work) for _ in range(_REPEATS))

@@ -18,7 +18,7 @@ from transformers import LogitsProcessor, PreTrainedModel, StoppingCriteria
 from stepcredit.envs import load_benchmark
 from stepcredit.envs.contract import Benchmark
 from stepcredit.envs.panel import Task
-from stepcredit.harness.bench.credit import measure_rescoring, measure_updates
+from stepcredit.harness.bench.credit import measure_distributions, measure_rescoring, measure_updates
 from stepcredit.harness.determinism import switch_on
 from stepcredit.harness.engine.choice import engine_of
 from stepcredit.harness.engine.contract import Engine, Sample, draw
@@ -219,4 +219,4 @@ def measure() -> dict[str, float]:
     benchmark = load_benchmark("alfworld", "mini")
     policy = load_policy("tiny", benchmark)
     numbers = measure_rollout(policy, benchmark, "train", RolloutSpec(tasks=8))
-    return numbers | measure_rescoring(policy, benchmark) | measure_updates()
+    return numbers | measure_rescoring(policy, benchmark) | measure_distributions() | measure_updates()

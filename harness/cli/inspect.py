@@ -93,14 +93,16 @@ def _print_budget(
     from stepcredit.harness.cli.display import print_json, print_table
     from stepcredit.harness.model.policy import load_shape
     from stepcredit.harness.setup.settings import build_spec
+    from stepcredit.harness.setup.teacher import teacher_shape
     from stepcredit.harness.study.budget import budget_of, changes_that_fit, gibibytes, table_of
     from stepcredit.harness.study.hours import hours_of
 
     spec = build_spec(model=model, benchmark=benchmark, suite=None, method=method, seed=0, overrides=settings)
     shape, available = load_shape(model), int(gpu * 1e9)
-    budget, hours = budget_of(spec, shape), hours_of(spec, shape, rates)
+    teacher = teacher_shape(spec)
+    budget, hours = budget_of(spec, shape, teacher), hours_of(spec, shape, rates)
     fits, rows = budget.peak <= available, table_of(budget)
-    changes = [] if fits else changes_that_fit(spec, shape, available)
+    changes = [] if fits else changes_that_fit(spec, shape, available, teacher)
     if as_json:
         print_json(
             {

@@ -9,9 +9,13 @@ from stepcredit.envs import load_benchmark
 from stepcredit.envs.contract import Benchmark
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.adapters import take_over
-from stepcredit.harness.model.policy import Policy, load_policy
+from stepcredit.harness.model.policy import Policy, load_policy, load_shape
+from stepcredit.harness.model.presets import Source, preset_named
+from stepcredit.harness.model.shape import ModelShape
 from stepcredit.harness.record import checkpoint, manifest
 from stepcredit.harness.record.manifest import Manifest
+from stepcredit.harness.spec import RunSpec
+from stepcredit.methods.registry import build
 
 
 def load_teacher(name: str, student: Policy, benchmark: Benchmark) -> Policy:
@@ -31,6 +35,20 @@ def load_teacher(name: str, student: Policy, benchmark: Benchmark) -> Policy:
     teacher.model.eval()
     teacher.model.requires_grad_(False)
     return teacher
+
+
+def teacher_shape(spec: RunSpec) -> ModelShape | None:
+    """The sizes of the other policy that a run's method learns from, without its weights; None for none from the hub.
+
+    Raises:
+        UserError: there is no such policy.
+    """
+    name = build(spec.method, spec.method_options).needs.checkpoint
+    if name is None:
+        return None
+    run = manifest.read(Path(name))
+    model = name if run is None else run.spec.model
+    return None if preset_named(model).source is Source.EMBEDDED else load_shape(model)
 
 
 def _found(name: str, benchmark: Benchmark) -> Policy:

@@ -62,15 +62,22 @@ class Budget:
         return max(self.at(when) for when in When)
 
 
-def budget_of(spec: RunSpec, shape: ModelShape) -> Budget:
-    """What the run needs; lengths are taken at their limits."""
+def budget_of(spec: RunSpec, shape: ModelShape, teacher: ModelShape | None = None) -> Budget:
+    """What the run needs; lengths are taken at their limits.
+
+    Args:
+        spec: the run's.
+        shape: of its policy.
+        teacher: of the other policy that teaches it; None where there is none, or one of the same shape.
+    """
+    larger = max((shape, teacher or shape), key=lambda one: one.parameters)
     method = build(spec.method, spec.method_options)
     size, trained, needs = shape.parameters, _trained(spec, shape), method.needs
     copies = [
         ("stale teacher", When.CREDIT, trained, needs.stale_refresh is not None),
         ("initial policy as teacher", When.CREDIT, trained, needs.initial),
         ("average of weights as teacher", When.CREDIT, trained, needs.ema is not None),
-        ("teacher", When.CREDIT, size, needs.checkpoint is not None),
+        ("teacher", When.CREDIT, (teacher or shape).parameters, needs.checkpoint is not None),
         ("reference of the KL term", When.UPDATE, trained, spec.objective.kl > 0),
     ]
     always = [Part("weights, bfloat16", When.ALWAYS, 2 * size)]
@@ -79,7 +86,7 @@ def budget_of(spec: RunSpec, shape: ModelShape) -> Budget:
     always += [] if spec.optim.offload else [Part("moments of AdamW, float32", When.ALWAYS, 8 * trained)]
     always += [Part(name, when, 2 * weights) for name, when, weights, there in copies if there]
     kept = trained * (2 * (needs.stale_refresh is not None) + 4 * (needs.ema is not None))
-    return Budget((*always, *_passing(spec, shape)), KEPT * (14 * trained + kept), 2 * trained)
+    return Budget((*always, *_passing(spec, shape), *_reading(spec, larger)), KEPT * (14 * trained + kept), 2 * trained)
 
 
 def _trained(spec: RunSpec, shape: ModelShape) -> int:
@@ -89,7 +96,7 @@ def _trained(spec: RunSpec, shape: ModelShape) -> int:
 
 def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
     """What comes and goes."""
-    context, tokens = spec.rollout.max_context_tokens, max(spec.optim.token_budget, spec.rollout.max_context_tokens)
+    context, tokens = spec.rollout.max_context_tokens, _tokens(spec)
     rows = max(1, min(AT_A_TIME, CACHE_BYTES // (context * shape.bytes_per_token)))  # an evaluation may have as many
     if spec.engine is EngineName.VLLM:
         copied = shape.parameters + shape.vocabulary * shape.hidden  # its head is never tied
@@ -98,12 +105,6 @@ def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
     else:
         yield Part(f"keys and values, {rows} episodes", When.ROLLOUT, rows * context * shape.bytes_per_token)
     yield Part("logits that are drawn from", When.ROLLOUT, rows * shape.vocabulary * _DRAWN_TOGETHER)
-    responses = tokens * spec.rollout.max_response_tokens // context if spec.rollout.window is not None else tokens
-    at_once = min(responses, HEAD_TOKENS) if spec.optim.recompute else responses
-    yield Part(f"logits of {at_once} tokens", When.CREDIT, at_once * shape.vocabulary * 10)
-    # Without a gradient half the numbers of a layer, 2 bytes each; a transcript's keys and values, and its branches'.
-    yield Part("activations of a layer", When.CREDIT, tokens * shape.layer_numbers)
-    yield Part("keys and values of what is read again", When.CREDIT, 2 * tokens * shape.bytes_per_token)
     yield Part("gradients, float32", When.UPDATE, 4 * _trained(spec, shape))
     if spec.optim.recompute:
         yield Part("inputs of the layers", When.UPDATE, 2 * tokens * shape.hidden * shape.layers)
@@ -111,12 +112,37 @@ def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
         yield Part("a layer computed again", When.UPDATE, max(2 * tokens * shape.layer_numbers, head))
     else:
         yield Part("activations", When.UPDATE, 2 * tokens * shape.layer_numbers * shape.layers)
+        responses = _responses(spec, tokens)
         yield Part(f"logits of {responses} tokens", When.UPDATE, responses * shape.vocabulary * _HEAD_BYTES)
 
 
-def changes_that_fit(spec: RunSpec, shape: ModelShape, available: int) -> list[tuple[str, Budget]]:
+def _reading(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
+    """What comes and goes while the largest of the models scores."""
+    tokens = _tokens(spec)
+    responses = _responses(spec, tokens)
+    at_once = min(responses, HEAD_TOKENS) if spec.optim.recompute else responses
+    yield Part(f"logits of {at_once} tokens", When.CREDIT, at_once * shape.vocabulary * 10)
+    # Without a gradient half the numbers of a layer, 2 bytes each; a transcript's keys and values, and its branches'.
+    yield Part("activations of a layer", When.CREDIT, tokens * shape.layer_numbers)
+    yield Part("keys and values of what is read again", When.CREDIT, 2 * tokens * shape.bytes_per_token)
+
+
+def _tokens(spec: RunSpec) -> int:
+    """Of a micro-batch."""
+    return max(spec.optim.token_budget, spec.rollout.max_context_tokens)
+
+
+def _responses(spec: RunSpec, tokens: int) -> int:
+    """How many of so many tokens may be responses."""
+    context, response = spec.rollout.max_context_tokens, spec.rollout.max_response_tokens
+    return tokens * response // context if spec.rollout.window is not None else tokens
+
+
+def changes_that_fit(
+    spec: RunSpec, shape: ModelShape, available: int, teacher: ModelShape | None = None
+) -> list[tuple[str, Budget]]:
     """Up to three settings, each enough by itself to fit, in the order of how little they change."""
-    fitting = ((text, budget_of(with_settings(spec, [text]), shape)) for text in _candidates(spec))
+    fitting = ((text, budget_of(with_settings(spec, [text]), shape, teacher)) for text in _candidates(spec))
     return [(text, budget) for text, budget in fitting if budget.peak <= available][:3]
 
 

@@ -12,6 +12,7 @@ import torch
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import load_shape
 from stepcredit.harness.model.presets import Source, preset_named
+from stepcredit.harness.setup.teacher import teacher_shape
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.study.budget import Budget, When, budget_of, changes_that_fit, gibibytes
 from stepcredit.harness.study.matrix import Resources
@@ -50,14 +51,15 @@ def _require_memory(spec: RunSpec, given: Resources) -> Budget:
             f"{spec.rollout.max_context_tokens}, which is never divided; raise the one or lower the other"
         )
     shape = load_shape(spec.model)
-    budget = budget_of(spec, shape)
+    teacher = teacher_shape(spec)
+    budget = budget_of(spec, shape, teacher)
     if given.device == "cuda":
         needed, available, where = budget.peak, torch.cuda.mem_get_info()[1], "the GPU"
     else:
         needed = given.jobs * budget.at(When.ALWAYS)
         available, where = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
     if needed > available:
-        smaller = [text for text, _ in changes_that_fit(spec, shape, available)]
+        smaller = [text for text, _ in changes_that_fit(spec, shape, available, teacher)]
         advice = f"it would fit with --set {' or --set '.join(smaller)}" if smaller else "choose a smaller --model"
         raise UserError(
             f"{spec.method} on {spec.model} needs {gibibytes(needed):.1f} GiB, and {where} has "

@@ -142,6 +142,16 @@ def test_every_copy_of_the_weights_is_told() -> None:
     assert taught.disk_bytes - plain.disk_bytes == 2 * 2 * shape.parameters
 
 
+def test_a_larger_teacher_is_told_at_its_own_size() -> None:
+    taught = ("method_options.teacher=checkpoint", "method_options.checkpoint=qwen2.5-7b", "objective.kl=0")
+    shape, teacher = ModelShape.of(QWEN_3B), ModelShape.of(QWEN_7B)
+    plain, larger = (budget_of(spec(*taught, method="opd"), shape, one) for one in (None, teacher))
+    further = larger.at(When.CREDIT) - plain.at(When.CREDIT) - 2 * (teacher.parameters - shape.parameters)
+    assert 0 < further < 2e9  # its layers and its vocabulary are wider
+    for when in (When.UPDATE, When.ROLLOUT):
+        assert larger.at(when) == plain.at(when)
+
+
 def test_adapters_need_no_copy_of_the_weights() -> None:
     shape = ModelShape.of(QWEN_3B)
     plain = budget_of(spec("optim.rank=32", "objective.kl=0"), shape)
