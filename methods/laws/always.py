@@ -35,6 +35,21 @@ def odd_groups_are_credited(trial: Trial) -> None:
         trial.credit(furnished(group, needs))
 
 
+def settled_credit_is_usable(trial: Trial) -> None:
+    """Settled over an update, credit is still usable and its groups are in their order."""
+
+    def check(first: Group, second: Group, update: int) -> None:
+        method = trial.build()
+        groups = (first, second, first)
+        settled = method.settled([trial.credit(group, update=update, by=method) for group in groups])
+        trial.require(len(settled) == len(groups), f"{len(settled)} groups are settled of {len(groups)}")
+        for group, own in zip(groups, settled, strict=True):
+            trial.require_usable(method, group, own)
+        trial.require_same(first, settled[0], settled[2], "differs in two groups that are the same")
+
+    for_all(check, first=trial.groups, second=trial.groups, update=UPDATES)
+
+
 def extreme_gaps_stay_finite(trial: Trial) -> None:
     """Credit is finite when teacher and student are 1e4 apart."""
 

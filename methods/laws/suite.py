@@ -17,6 +17,7 @@ Check = Callable[[Trial], None]
 ALWAYS: tuple[Check, ...] = (
     always.credit_is_usable,
     always.odd_groups_are_credited,
+    always.settled_credit_is_usable,
     always.extreme_gaps_stay_finite,
     always.credit_repeats,
     always.a_group_stands_alone,

@@ -87,11 +87,19 @@ class Trial:
         """What the method returns, checked as in training."""
         method = by or self.build()
         credits = method.credit(group, rescore or HashRescorer(), update)
+        self.require_usable(method, group, credits)
+        return credits
+
+    def require_usable(self, method: Method, group: Group, credits: Sequence[Credit]) -> None:
+        """Go on if training would take the credit.
+
+        Raises:
+            LawBroken: it would not.
+        """
         try:
             require_valid(method, group, credits)
         except MethodError as error:
             self.fail(str(error))
-        return credits
 
     def grpo(self, group: Group) -> list[Credit]:
         """GRPO's credit, with the options that the method shares with it."""

@@ -1,5 +1,7 @@
 """Each law can fail: for each there is a method that breaks it, and is caught by that law."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -240,9 +242,21 @@ class Crashing(Broken):
         return constant(trajectory, advantage * len(trajectory.steps[0].response_ids))
 
 
+class Forgetful(Broken):
+    def settled(self, credits: Sequence[Sequence[Credit]]) -> list[list[Credit]]:
+        return [list(own) for own in credits[1:]]
+
+
+class Dividing(Broken):
+    def settled(self, credits: Sequence[Sequence[Credit]]) -> list[list[Credit]]:
+        return [[replace(credit, advantage_T=credit.advantage_T / 0.0) for credit in own] for own in credits]
+
+
 BROKEN: list[tuple[type[Method], str, str]] = [
     (OneNumberAStep, "credit_is_usable", "it must be one number per token"),
     (Standardised, "odd_groups_are_credited", "not finite, first at response token 0 "),
+    (Forgetful, "settled_credit_is_usable", "2 groups are settled of 3"),
+    (Dividing, "settled_credit_is_usable", "is not finite"),
     (Overflowing, "extreme_gaps_stay_finite", "is not finite"),
     (Restless, "credit_repeats", "another answer the second time"),
     (Remembering, "a_group_stands_alone", "another group was credited before"),
