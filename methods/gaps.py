@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stepcredit.methods.contract import Group, Rescorer, ScoreRequest, Trajectory, Weights
-from stepcredit.methods.hindsight import TaughtConfig
+from stepcredit.methods.hindsight import HindsightText, TaughtConfig, peer_hindsight, peers, written
 
 StudentScoring = Literal["causal_prefix", "rollout_old_log_prob"]
 """The student's log-probabilities: of the current weights on each step's own prefix, or as recorded when sampled.
@@ -72,6 +72,15 @@ def score_gaps(
     pairs = zip(scores[: len(taught)], students, strict=True)
     gaps = iter([(teacher_T - student_T).detach() for teacher_T, student_T in pairs])
     return [None if lesson is None else next(gaps) for lesson in lessons]
+
+
+def contrast_of(group: Group, index: int, text: HindsightText, *, wrong: int) -> tuple[Lesson, Sequence[Lesson]] | None:
+    """A lesson with the first successful peer, and up to `wrong` with the first failed ones; None if either lacks."""
+    trajectory, right = group.trajectories[index], peer_hindsight(group, index, text)
+    hints = [written(peer, text) for peer in peers(group, index, success=False)[:wrong]]
+    if right is None or not hints or not trajectory.response_tokens:
+        return None
+    return Lesson(trajectory, right), [Lesson(trajectory, hint) for hint in hints]
 
 
 def score_contrasts(

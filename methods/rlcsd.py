@@ -22,8 +22,8 @@ from stepcredit.methods.contract import (
     Trajectory,
     Weights,
 )
-from stepcredit.methods.gaps import Lesson, score_contrasts
-from stepcredit.methods.hindsight import HindsightText, peer_hindsight, peers, written
+from stepcredit.methods.gaps import contrast_of, score_contrasts
+from stepcredit.methods.hindsight import HindsightText
 
 
 class RlcsdConfig(MethodConfig):
@@ -88,7 +88,11 @@ class Rlcsd(Method[RlcsdConfig]):
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         advantages = advantages_of(group, eps=self.config.eps)
-        pairs = [self._pair(group, index, advantage) for index, advantage in enumerate(advantages)]
+        text, wrong = self.config.hindsight_text, self.config.wrong
+        pairs = [
+            contrast_of(group, index, text, wrong=wrong) if advantage else None
+            for index, advantage in enumerate(advantages)
+        ]
         contrasts = score_contrasts(pairs, rescore, teacher=Weights.STALE)
         return [
             self._credit(trajectory, advantage, contrast_T)
@@ -103,14 +107,6 @@ class Rlcsd(Method[RlcsdConfig]):
         others = sum(len(credit.advantage_T) for credit in kept) - selected
         scales = total / max(others, 1), self.config.eta * total / max(selected, 1)
         return [[_scaled(credit, *scales) for credit in own] for own in credits]
-
-    def _pair(self, group: Group, index: int, advantage: float) -> tuple[Lesson, list[Lesson]] | None:
-        trajectory, text = group.trajectories[index], self.config.hindsight_text
-        right, wrong = peer_hindsight(group, index, text), peers(group, index, success=False)
-        if advantage == 0.0 or not trajectory.response_tokens or right is None or not wrong:
-            return None
-        hints = [written(peer, text) for peer in wrong[: self.config.wrong]]
-        return Lesson(trajectory, right), [Lesson(trajectory, hint) for hint in hints]
 
     def _credit(self, trajectory: Trajectory, advantage: float, contrast_T: Tensor | None) -> Credit:
         if contrast_T is None:

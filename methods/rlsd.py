@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor
 
-from stepcredit.methods.advantages import advantages_of, constant
-from stepcredit.methods.contract import Credit, Group, Method, Needs, Rescorer, Traits, Trajectory, Weights
+from stepcredit.methods.advantages import advantages_of
+from stepcredit.methods.contract import Credit, Group, Method, Needs, Rescorer, Traits, Weights
 from stepcredit.methods.gaps import lessons_of, score_gaps
 from stepcredit.methods.hindsight import TaughtConfig
-from stepcredit.methods.shaping import decayed, tilt_advantage, weight_diagnostics
+from stepcredit.methods.shaping import decayed, tilted
 
 
 class RlsdConfig(TaughtConfig):
@@ -70,14 +69,6 @@ class Rlsd(Method[RlsdConfig]):
         lessons = lessons_of(group, self.config, advantages if share > 0.0 else [0.0] * len(advantages))
         gaps = score_gaps(lessons, rescore, teacher=Weights(self.config.teacher))
         return [
-            self._credit(trajectory, advantage, gap_T, share)
+            tilted(trajectory, advantage, gap_T, clip=self.config.clip, share=share)
             for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
         ]
-
-    def _credit(self, trajectory: Trajectory, advantage: float, gap_T: Tensor | None, share: float) -> Credit:
-        numbers = {"lambda_mix": share, "taught_share": float(gap_T is not None)}
-        if gap_T is None:
-            return Credit(constant(trajectory, advantage), diagnostics=numbers)
-        numbers |= weight_diagnostics(advantage, gap_T, alpha_clip=self.config.clip, form="exp")
-        shaped_T = tilt_advantage(advantage, gap_T, clip=self.config.clip, lambda_mix=share)
-        return Credit(shaped_T, diagnostics=numbers)

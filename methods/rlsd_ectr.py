@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field
-from torch import Tensor
 
-from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.advantages import advantages_of
 from stepcredit.methods.contract import (
     Credit,
     Group,
@@ -16,12 +15,11 @@ from stepcredit.methods.contract import (
     Needs,
     Rescorer,
     Traits,
-    Trajectory,
     Weights,
 )
-from stepcredit.methods.gaps import Lesson, score_contrasts
-from stepcredit.methods.hindsight import HindsightText, peer_hindsight, peers, written
-from stepcredit.methods.shaping import decayed, tilt_advantage, weight_diagnostics
+from stepcredit.methods.gaps import contrast_of, score_contrasts
+from stepcredit.methods.hindsight import HindsightText
+from stepcredit.methods.shaping import decayed, tilted
 
 
 class RlsdEctrConfig(MethodConfig):
@@ -72,24 +70,13 @@ class RlsdEctr(Method[RlsdEctrConfig]):
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         share = decayed(self.config.lambda_mix, update, self.config.decay_updates)
         advantages = advantages_of(group, eps=self.config.eps)
-        pairs = [self._pair(group, index, advantage * share) for index, advantage in enumerate(advantages)]
+        text = self.config.hindsight_text
+        pairs = [
+            contrast_of(group, index, text, wrong=1) if advantage * share else None
+            for index, advantage in enumerate(advantages)
+        ]
         contrasts = score_contrasts(pairs, rescore, teacher=Weights.STALE)
         return [
-            self._credit(trajectory, advantage, contrast_T, share)
+            tilted(trajectory, advantage, contrast_T, clip=self.config.clip, share=share)
             for trajectory, advantage, contrast_T in zip(group.trajectories, advantages, contrasts, strict=True)
         ]
-
-    def _pair(self, group: Group, index: int, matters: float) -> tuple[Lesson, list[Lesson]] | None:
-        trajectory, text = group.trajectories[index], self.config.hindsight_text
-        right, wrong = peer_hindsight(group, index, text), peers(group, index, success=False)
-        if matters == 0.0 or not trajectory.response_tokens or right is None or not wrong:
-            return None
-        return Lesson(trajectory, right), [Lesson(trajectory, written(wrong[0], text))]
-
-    def _credit(self, trajectory: Trajectory, advantage: float, contrast_T: Tensor | None, share: float) -> Credit:
-        numbers = {"lambda_mix": share, "taught_share": float(contrast_T is not None)}
-        if contrast_T is None:
-            return Credit(constant(trajectory, advantage), diagnostics=numbers)
-        numbers |= weight_diagnostics(advantage, contrast_T, alpha_clip=self.config.clip, form="exp")
-        shaped_T = tilt_advantage(advantage, contrast_T, clip=self.config.clip, lambda_mix=share)
-        return Credit(shaped_T, diagnostics=numbers)

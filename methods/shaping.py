@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stepcredit.methods.contract import MethodError
+from stepcredit.methods.advantages import constant
+from stepcredit.methods.contract import Credit, MethodError, Trajectory
 
 _LARGEST_EXPONENT = 50.0
 _BUDGET_EPS = 1e-6
@@ -68,6 +69,15 @@ def tilt_advantage(advantage: float, gap_T: Tensor, *, clip: float, lambda_mix: 
     """A'_t = A ((1 - lambda) + lambda clip(exp(sign(A) D_t), 1 - clip, 1 + clip)), [T] (RLSD, arXiv 2604.03128)."""
     weight_T = raw_weights(advantage, gap_T, "exp").clamp(1.0 - clip, 1.0 + clip)
     return advantage * ((1.0 - lambda_mix) + lambda_mix * weight_T)
+
+
+def tilted(trajectory: Trajectory, advantage: float, gap_T: Tensor | None, *, clip: float, share: float) -> Credit:
+    """RLSD's credit of a trajectory: GRPO's where there is no gap, see `tilt_advantage`."""
+    numbers = {"lambda_mix": share, "taught_share": float(gap_T is not None)}
+    if gap_T is None:
+        return Credit(constant(trajectory, advantage), diagnostics=numbers)
+    numbers |= weight_diagnostics(advantage, gap_T, alpha_clip=clip, form="exp")
+    return Credit(tilt_advantage(advantage, gap_T, clip=clip, lambda_mix=share), diagnostics=numbers)
 
 
 def equal_step_mean_abs(shaped_T: Tensor, step_T: Tensor) -> Tensor:
