@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
 from stepcredit.methods.advantages import advantages_of, constant
@@ -19,61 +17,13 @@ from stepcredit.methods.contract import (
     Trajectory,
     Weights,
 )
-from stepcredit.methods.gaps import Lesson, StudentScoring, score_gaps
-from stepcredit.methods.hindsight import SILENT, TaughtConfig, outcome_of
-from stepcredit.methods.shaping import WeightForm, decayed, shape_advantages, weight_diagnostics
-from stepcredit.methods.spans import ANSWERS, TargetSpans, target_starts, target_steps
+from stepcredit.methods.gaps import Lesson, score_gaps
+from stepcredit.methods.hindsight import outcome_of
+from stepcredit.methods.shaping import decayed, shape_advantages, weight_diagnostics
+from stepcredit.methods.spans import ANSWERS, target_starts, target_steps
+from stepcredit.methods.stepopsd_options import StepOpsdConfig
 
 __all__ = ["StepOpsd", "StepOpsdConfig", "shape_advantages"]
-
-
-class StepOpsdConfig(TaughtConfig):
-    """Options of StepOPSD; defaults of arXiv 2605.27140 on ALFWorld, where not marked (ours)."""
-
-    LATER = frozenset({"skills"})
-
-    alpha_clip: float = Field(0.2, ge=0.0, lt=1.0)
-    """Clip radius of the token weight around 1; reported: 0.2, 0.1, 0.05."""
-    lambda_mix: float = Field(0.2, ge=0.0, le=1.0)
-    """Initial share of the weighted advantage; reported: 0.05, 0.1, 0.2, 0.5."""
-    decay_updates: int = Field(50, ge=1)
-    """Updates over which lambda_mix falls linearly to 0; afterwards the method is GRPO."""
-    diagnose_after_decay: bool = False
-    """Go on rescoring for the diagnostics when lambda_mix is 0 (ours: off, it costs time and changes no credit)."""
-    weight: WeightForm = "sigmoid"
-    """Form of the token weight."""
-    budget: bool = True
-    """Give every step the same mean |A'|, within a factor of 2."""
-    target: TargetSpans = "action_only"
-    """Which tokens of a step are tilted."""
-    tags: bool = True
-    """Whether an action's tags, and what stands between reasoning and action, are targets too."""
-    taught: Literal["losers", "all"] = "losers"
-    """Who is shown the hindsight. Winners are else scored in their own context: their gap is the teacher's staleness,
-    and the outcome line where it is on."""
-    block: Literal["target", "response"] = "target"
-    """Where the hindsight stands: right before a step's first target token, which for actions is after the step's own
-    reasoning, or before the whole response."""
-    teacher: Literal["stale_ref_policy", "live_actor"] = "stale_ref_policy"
-    """A snapshot of the policy, or the policy itself."""
-    refresh: int = Field(10, ge=1)
-    """Updates between snapshots."""
-    student: StudentScoring = "causal_prefix"
-    """Where the student's log-probabilities come from."""
-    eps: float = Field(1e-6, gt=0.0)
-    """Added to the group's standard deviation; verl's value."""
-
-    def idle(self) -> Mapping[str, str]:
-        hindsight = f"with hindsight {self.hindsight!r}"
-        idle = {} if self.teacher == "stale_ref_policy" else {"refresh": f"with teacher {self.teacher!r}"}
-        idle |= {"taught": hindsight} if self.hindsight != "peer_traj" else {}
-        idle |= {"block": hindsight} if self.hindsight == "none" else {}
-        return {**super().idle(), **idle}
-
-    def missing(self) -> str | None:
-        if self.hindsight == "none" and self.teacher == "live_actor":
-            return SILENT
-        return super().missing()
 
 
 class StepOpsd(Method[StepOpsdConfig]):
