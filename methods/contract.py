@@ -279,6 +279,7 @@ class Needs:
         skills: the folder of the texts that groups carry, one for each subset; None for methods without them.
         continuations: fresh episodes from the state before each step; 0 for methods without them.
         answers: whether it aims at the actions that are answers, and must be told which these are.
+        distributions: whether a teacher is asked for whole distributions.
     """
 
     stale_refresh: int | None = None
@@ -289,6 +290,7 @@ class Needs:
     skills: str | None = None
     continuations: int = 0
     answers: bool = False
+    distributions: bool = False
 
     @property
     def other_weights(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -79,12 +80,13 @@ class Opd(Method[OpdConfig]):
     @property
     def needs(self) -> Needs:
         teacher = self.config.teacher
-        return self.config.needed(
+        needs = self.config.needed(
             stale_refresh=self.config.refresh if teacher is Weights.STALE else None,
             initial=teacher is Weights.INITIAL,
             ema=self.config.ema_rate if teacher is Weights.EMA else None,
             checkpoint=self.config.checkpoint,
         )
+        return replace(needs, distributions=self.config.divergence != "sampled")
 
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         config = self.config

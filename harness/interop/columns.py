@@ -88,6 +88,10 @@ def require_portable(method: Method) -> None:
     needs, complaint = method.needs, None
     if needs.continuations or needs.golden:
         complaint = "needs environments, which a batch of tokens has not; use stepcredit"
+    elif needs.skills is not None:
+        complaint = "needs texts about types of tasks, which columns do not know; use stepcredit"
+    elif needs.distributions:
+        complaint = "asks for whole distributions, and columns hold one number a token; use stepcredit"
     elif method.traits.distils:
         complaint = "has a loss of its own, which advantages cannot express; use stepcredit"
     elif method.traits.teachers > 1:

@@ -126,6 +126,9 @@ def rescorer_is_asked_for_what_is_declared(trial: Trial) -> None:
             trial.require(request.weights in allowed, f"{request.weights} weights are asked for, but not in `needs`")
             declared = request.hindsight is None or method.traits.uses_hindsight
             trial.require(declared, "hindsight is asked for without the trait uses_hindsight")
+        trial.require(
+            method.needs.distributions or not rescore.spread, "distributions are asked for, but not in `needs`"
+        )
         most = _teachers(rescore)
         trial.require(most <= method.traits.teachers, f"{most} teachers score one trajectory, more than `teachers`")
 

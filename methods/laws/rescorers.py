@@ -17,6 +17,7 @@ class HashRescorer:
 
     Attributes:
         calls: the requests of each call so far.
+        spread: whether distributions were among what was asked for.
 
     Args:
         scale: the log-probabilities lie between -scale and 0.
@@ -25,6 +26,7 @@ class HashRescorer:
     def __init__(self, scale: float = 3.0) -> None:
         self.scale = scale
         self.calls: list[list[ScoreRequest]] = []
+        self.spread = False
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Tensor]:
         self.calls.append(list(requests))
@@ -33,6 +35,7 @@ class HashRescorer:
     def distributions(self, requests: Sequence[ScoreRequest], top: int) -> list[Distributions]:
         """Over token ids from 0 on: a random order of sizes for each context."""
         self.calls.append(list(requests))
+        self.spread = True
         return [self._spread(request, top) for request in requests]
 
     @property

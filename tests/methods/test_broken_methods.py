@@ -210,6 +210,15 @@ class TwoHints(Broken):
         return constant(trajectory, advantage)
 
 
+class Spreading(Broken):
+    """Whole distributions, and `needs` does not say so."""
+
+    def bent(self, trajectory: Trajectory, advantage: float, rescore: Rescorer) -> Tensor:
+        if trajectory.response_tokens:
+            rescore.distributions([ScoreRequest(trajectory, Weights.LIVE)], 3)
+        return constant(trajectory, advantage)
+
+
 class SecondLoss(Broken):
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         return [Credit(credit.advantage_T, credit.advantage_T) for credit in super().credit(group, rescore, update)]
@@ -265,6 +274,7 @@ BROKEN: list[tuple[type[Method], str, str]] = [
     (Undeclared, "rescorer_is_asked_for_what_is_declared", "stale weights are asked for, but not in `needs`"),
     (SignOfTheGap, "rescorer_is_asked_for_what_is_declared", "without the trait uses_hindsight"),
     (TwoHints, "rescorer_is_asked_for_what_is_declared", "2 teachers score one trajectory, more than `teachers`"),
+    (Spreading, "rescorer_is_asked_for_what_is_declared", "distributions are asked for, but not in `needs`"),
     (SecondLoss, "losses_are_those_declared", "without the trait distils"),
     (ByState, "states_matter_only_where_declared", "credit changes with the states"),
     (Unused, "declared_uses_are_real", "uses_hindsight is True"),

@@ -206,6 +206,8 @@ def test_responses_without_tokens_or_reward() -> None:
         ("stepopsd", {"hindsight": "golden_rollout"}, "'stepopsd' needs environments"),
         ("stepopsd", {"target": "answer_only"}, "aims at answers, .* choose target 'action_only'"),
         ("sdar", {}, "'sdar' has a loss of its own"),
+        ("opd", {"divergence": "jsd"}, "'opd' asks for whole distributions, and columns hold one number a token"),
+        ("rlsd", {"hindsight": "skills", "skills": "texts"}, "'rlsd' needs texts about types of tasks"),
         ("rlsd_ectr", {}, "'rlsd_ectr' compares 2 teachers, and columns hold one"),
     ],
 )
