@@ -163,13 +163,22 @@ class Reference(StrEnum):
     """The snapshot that the method's teacher is, and so one that moves."""
 
 
+class Penalised(StrEnum):
+    """What pays for an invalid action."""
+
+    EPISODE = "episode"
+    """The episode's reward; never in groups without a success."""
+    STEP = "step"
+    """The step's own return, in every group, as in verl-agent; for methods that score steps."""
+
+
 class ObjectiveSpec(Recorded):
     """The one loss, blind to methods."""
 
     LATER = frozenset(
         {
             *("aggregation", "importance", "importance_cap", "max_engine_gap"),
-            *("dual_clip", "entropy", "reward_scale", "reference"),
+            *("dual_clip", "entropy", "reward_scale", "reference", "penalised"),
         }
     )
 
@@ -193,7 +202,9 @@ class ObjectiveSpec(Recorded):
     reward_scale: float = Field(1.0, gt=0.0)
     """What methods see of a reward of 1, before penalties; 10 in verl-agent's ALFWorld."""
     invalid_penalty: float = Field(0.0, ge=0.0)
-    """Taken from a trajectory's reward for each invalid action; never in groups without a success."""
+    """What each invalid action costs."""
+    penalised: Penalised = Penalised.EPISODE
+    """Where it is taken from."""
     importance: Importance = Importance.NONE
     """Correction for an engine whose probabilities are not the trainer's; refused where they are."""
     importance_cap: float = Field(3.0, gt=0.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -35,25 +34,55 @@ def group_advantages(rewards: Sequence[float], *, std: bool, eps: float) -> list
     return [deviation / (spread + eps) for deviation in deviations]
 
 
-def advantages_of(group: Group, *, std: bool = True, eps: float, rows: bool = False) -> list[float]:
+def advantages_of(group: Group, *, std: bool = True, eps: float) -> list[float]:
     """One advantage per trajectory, from the group's rewards.
-
-    With `rows` each reward counts in mean and deviation as often as its trajectory has steps, as in verl-agent, whose
-    rows are steps (`compute_mean_std_cross_steps`).
 
     Raises:
         MethodError: a reward is not a finite number; names its task.
     """
+    _require_finite(group)
+    return group_advantages([trajectory.reward for trajectory in group.trajectories], std=std, eps=eps)
+
+
+def outcome_credit(group: Group, *, std: bool = True, eps: float, rows: bool = False) -> list[Tensor]:
+    """`step_advantages` on all response tokens: [T] for each trajectory."""
+    values = step_advantages(group, std=std, eps=eps, rows=rows)
+    return [by_steps(trajectory, own) for trajectory, own in zip(group.trajectories, values, strict=True)]
+
+
+def step_advantages(group: Group, *, std: bool = True, eps: float, rows: bool = False) -> list[list[float]]:
+    """One advantage for each step of each trajectory; all of a trajectory's are equal, unless there are rows.
+
+    With `rows` each step is a row of its own, as in verl-agent (`compute_grpo_outcome_advantage` with
+    `compute_mean_std_cross_steps`): a reward counts in mean and deviation as often as its trajectory has steps, and
+    each step pays its own penalty (`apply_invalid_action_penalty`).
+
+    Raises:
+        MethodError: a reward is not a finite number; names its task.
+    """
+    if not rows:
+        advantages = advantages_of(group, std=std, eps=eps)
+        return [[value] * len(t.steps) for t, value in zip(group.trajectories, advantages, strict=True)]
+    _require_finite(group)
+    scores = [[t.reward - step.penalty for step in t.steps] or [t.reward] for t in group.trajectories]
+    values = iter(group_advantages([score for own in scores for score in own], std=std, eps=eps))
+    found = [[next(values) for _ in own] for own in scores]
+    return [own[: len(t.steps)] for t, own in zip(group.trajectories, found, strict=True)]
+
+
+def by_steps(trajectory: Trajectory, values: Sequence[float]) -> Tensor:
+    """A value for each step on all tokens of its response, [T]."""
+    lengths_K = torch.tensor([len(step.response_ids) for step in trajectory.steps], dtype=torch.long)
+    return torch.repeat_interleave(torch.tensor(values, dtype=torch.float32), lengths_K)
+
+
+def _require_finite(group: Group) -> None:
     for trajectory in group.trajectories:
         if not math.isfinite(trajectory.reward):
             raise MethodError(
                 f"the environment gave trajectory {trajectory.index} of task {group.task_id!r} the reward "
                 f"{trajectory.reward}; rewards must be finite, mend the environment"
             )
-    counts = [max(len(trajectory.steps), 1) if rows else 1 for trajectory in group.trajectories]
-    repeated = [t.reward for t, count in zip(group.trajectories, counts, strict=True) for _ in range(count)]
-    advantages = group_advantages(repeated, std=std, eps=eps)
-    return [advantages[end - count] for end, count in zip(accumulate(counts), counts, strict=True)]
 
 
 def constant(trajectory: Trajectory, value: float) -> Tensor:

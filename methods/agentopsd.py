@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.advantages import by_steps, step_advantages
 from stepcredit.methods.contract import Credit, Group, Method, Needs, Rescorer, Traits, Trajectory, Weights
 from stepcredit.methods.gaps import lessons_of, score_gaps
 from stepcredit.methods.hindsight import TaughtConfig
@@ -58,27 +58,33 @@ class AgentOpsd(Method[AgentOpsdConfig]):
     def needs(self) -> Needs:
         return self.config.needed()
 
+    @property
+    def scores_steps(self) -> bool:
+        return self.config.rows
+
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, eps=self.config.eps, rows=self.config.rows)
-        gaps = score_gaps(lessons_of(group, self.config, advantages), rescore, teacher=Weights.LIVE)
+        advantages = step_advantages(group, eps=self.config.eps, rows=self.config.rows)
+        heard = [float(any(own)) for own in advantages]
+        gaps = score_gaps(lessons_of(group, self.config, heard), rescore, teacher=Weights.LIVE)
         mean = math.fsum(trajectory.reward for trajectory in group.trajectories) / len(group.trajectories)
         least = self.config.least_prior
         prior = torch.tensor(mean, dtype=torch.float64).clamp(least, 1.0 - least).logit()
         return [
-            self._credit(trajectory, advantage, gap_T, prior)
-            for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
+            self._credit(trajectory, own, gap_T, prior)
+            for trajectory, own, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
         ]
 
-    def _credit(self, trajectory: Trajectory, advantage: float, gap_T: Tensor | None, prior: Tensor) -> Credit:
+    def _credit(self, trajectory: Trajectory, advantages: list[float], gap_T: Tensor | None, prior: Tensor) -> Credit:
         if gap_T is None:
-            return Credit(constant(trajectory, advantage), diagnostics={"taught_share": 0.0})
+            return Credit(by_steps(trajectory, advantages), diagnostics={"taught_share": 0.0})
         lengths = [len(step.response_ids) for step in trajectory.steps]
         evidence_K = torch.stack([turn_T.sum() for turn_T in gap_T.double().split(lengths)])
         moved_K = self._moves(evidence_K, prior)
-        z_K = _standardised(moved_K if advantage > 0 else -moved_K, self.config.belief_eps)
+        advantage_K = torch.tensor(advantages, dtype=torch.float64)
+        z_K = advantage_K.sign() * _standardised(moved_K, self.config.belief_eps)
         weight_K = (1.0 + self.config.b * z_K).clamp(1.0 - self.config.b, 1.0 + self.config.b)
         share = self.config.lambda_mix
-        shaped_K = advantage * ((1.0 - share) + share * weight_K)
+        shaped_K = advantage_K * ((1.0 - share) + share * weight_K)
         numbers = {"taught_share": 1.0, "belief_moved": float(moved_K.abs().mean())}
         return Credit(torch.repeat_interleave(shaped_K.float(), torch.tensor(lengths)), diagnostics=numbers)
 

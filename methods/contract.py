@@ -61,6 +61,7 @@ class Step:
         action_tag: name of the tags that the action stands between; empty where there is no action.
         tagged: the action's tokens with its tags; None where there is none.
         text: the whole response as text; empty where nobody told it.
+        penalty: what the turn itself costs, apart from the episode's reward; see `objective.penalised`.
     """
 
     prompt_ids: NDArray[np.int64]
@@ -77,6 +78,7 @@ class Step:
     action_tag: str = "action"
     tagged: Span | None = None
     text: str = ""
+    penalty: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +367,11 @@ class Method(ABC, Generic[ConfigT_co]):
     def needs(self) -> Needs:
         """What the method is to be given with these options."""
         return Needs()
+
+    @property
+    def scores_steps(self) -> bool:
+        """Whether it reads what single steps cost (`Step.penalty`)."""
+        return False
 
     @property
     def has_teacher(self) -> bool:

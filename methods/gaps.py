@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stepcredit.methods.contract import Group, Rescorer, ScoreRequest, Trajectory, Weights
-from stepcredit.methods.hindsight import HindsightText, TaughtConfig, peer_hindsight, peers, written
+from stepcredit.methods.hindsight import HindsightText, TaughtConfig, peers, written
 
 StudentScoring = Literal["causal_prefix", "rollout_old_log_prob"]
 """The student's log-probabilities: of the current weights on each step's own prefix, or as recorded when sampled.
@@ -75,12 +76,19 @@ def score_gaps(
 
 
 def contrast_of(group: Group, index: int, text: HindsightText, *, wrong: int) -> tuple[Lesson, Sequence[Lesson]] | None:
-    """A lesson with the first successful peer, and up to `wrong` with the first failed ones; None if either lacks."""
-    trajectory, right = group.trajectories[index], peer_hindsight(group, index, text)
-    hints = [written(peer, text) for peer in peers(group, index, success=False)[:wrong]]
-    if right is None or not hints or not trajectory.response_tokens:
+    """A lesson with a successful peer, and up to `wrong` with failed ones; None if either lacks.
+
+    Both are drawn, as in the authors' code (`_hint_candidate_indices` in THU-BPM/RLCSD's src/self_distill_main.py);
+    here with a seed of the trajectory's own.
+    """
+    trajectory = group.trajectories[index]
+    right, failed = peers(group, index, success=True), peers(group, index, success=False)
+    if not right or not failed or not trajectory.response_tokens:
         return None
-    return Lesson(trajectory, right), [Lesson(trajectory, hint) for hint in hints]
+    rng = random.Random(f"hints:{trajectory.steps[0].seed}")
+    hints = [rng.choice(right), *rng.sample(failed, min(wrong, len(failed)))]
+    first, *others = (Lesson(trajectory, written(peer, text)) for peer in hints)
+    return first, others
 
 
 def score_contrasts(

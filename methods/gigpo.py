@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
 
-from stepcredit.methods.advantages import advantages_of, group_advantages
+from stepcredit.methods.advantages import by_steps, group_advantages, outcome_credit
 from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits
 
 
@@ -43,8 +42,8 @@ class Gigpo(Method[GigpoConfig]):
     """A'_k = A + omega A_step(k) for all tokens of step k (arXiv 2505.10978, eq. 8).
 
     Steps of a group with the same anchor, the observation before them, form a step group; A_step is the return-to-go
-    gamma^(K - 1 - k) R, normalised in it as GRPO normalises R in the group. A step whose anchor no other shares gets
-    A_step = 0. All first steps of a group share theirs. Needs no teacher.
+    gamma^(K - 1 - k) R, less the step's own penalty, normalised in it as GRPO normalises R in the group. A step whose
+    anchor no other shares gets A_step = 0. All first steps of a group share theirs. Needs no teacher.
     """
 
     name: ClassVar[str] = "gigpo"
@@ -59,17 +58,20 @@ class Gigpo(Method[GigpoConfig]):
         compares_states=True,
     )
 
+    @property
+    def scores_steps(self) -> bool:
+        return self.config.rows
+
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, std=self.config.std, eps=self.config.eps, rows=self.config.rows)
+        outcomes = outcome_credit(group, std=self.config.std, eps=self.config.eps, rows=self.config.rows)
         steps, shared = self._step_advantages(group)
-        credits = []
-        for trajectory, advantage, of_steps in zip(group.trajectories, advantages, steps, strict=True):
-            lengths_K = torch.tensor([len(step.response_ids) for step in trajectory.steps], dtype=torch.long)
-            added_K = torch.tensor([self.config.omega * value for value in of_steps], dtype=torch.float32)
-            credits.append(
-                Credit(torch.repeat_interleave(advantage + added_K, lengths_K), diagnostics={"shared_anchors": shared})
+        return [
+            Credit(
+                own_T + by_steps(trajectory, [self.config.omega * value for value in of_steps]),
+                diagnostics={"shared_anchors": shared},
             )
-        return credits
+            for trajectory, own_T, of_steps in zip(group.trajectories, outcomes, steps, strict=True)
+        ]
 
     def _step_advantages(self, group: Group) -> tuple[list[list[float]], float]:
         """A_step of each trajectory's steps, and the share of steps whose anchor is another step's too."""
@@ -97,4 +99,4 @@ class Gigpo(Method[GigpoConfig]):
 
     def _return_to_go(self, group: Group, index: int, k: int) -> float:
         trajectory = group.trajectories[index]
-        return self.config.gamma ** (len(trajectory.steps) - 1 - k) * trajectory.reward
+        return self.config.gamma ** (len(trajectory.steps) - 1 - k) * trajectory.reward - trajectory.steps[k].penalty

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.advantages import outcome_credit
 from stepcredit.methods.contract import Credit, Group, Method, MethodConfig, Rescorer, Traits
 
 
@@ -37,9 +37,10 @@ class Grpo(Method[GrpoConfig]):
     Config: ClassVar[type[MethodConfig]] = GrpoConfig
     traits: ClassVar[Traits] = Traits(preserves_sign=True, uses_hindsight=False, needs_outcome=True, prefix_only=True)
 
+    @property
+    def scores_steps(self) -> bool:
+        return self.config.rows
+
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, std=self.config.std, eps=self.config.eps, rows=self.config.rows)
-        return [
-            Credit(constant(trajectory, advantage))
-            for trajectory, advantage in zip(group.trajectories, advantages, strict=True)
-        ]
+        config = self.config
+        return [Credit(own_T) for own_T in outcome_credit(group, std=config.std, eps=config.eps, rows=config.rows)]

@@ -51,11 +51,14 @@ class RlcsdConfig(MethodConfig):
     """Added to the group's standard deviation; verl's value."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Selected(Credit):
     """Credit of a trajectory that is kept, and which of its tokens [T] are selected."""
 
-    selected_T: Tensor | None = None
+    selected_T: Tensor
+
+    def scaled(self, others: float, selected: float) -> Credit:
+        return replace(self, advantage_T=torch.where(self.selected_T, selected, others) * self.advantage_T)
 
 
 class Rlcsd(Method[RlcsdConfig]):
@@ -64,8 +67,7 @@ class Rlcsd(Method[RlcsdConfig]):
     C_t = log pi_T(y_t | c + right, y_<t) - log mean_k pi_T(y_t | c + wrong_k, y_<t), r_t = clip(beta lam tanh(C_t /
     tau)), selected where |r_t| > delta. The loss is a mean over the tokens that are not selected, with A, and eta times
     one over those that are, with A'; trajectories without a right or a wrong hint are dropped, also from the means. The
-    right hint is the first successful peer of a mixed group, the wrong ones are its first failed peers; the authors
-    draw them at random (`_hint_candidate_indices` in src/self_distill_main.py). They take both means over a
+    right hint and the wrong ones are drawn from the peers of a mixed group. The authors take both means over a
     micro-batch, here they are over the update.
     """
 
@@ -89,10 +91,7 @@ class Rlcsd(Method[RlcsdConfig]):
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
         advantages = advantages_of(group, eps=self.config.eps)
         text, wrong = self.config.hindsight_text, self.config.wrong
-        pairs = [
-            contrast_of(group, index, text, wrong=wrong) if advantage else None
-            for index, advantage in enumerate(advantages)
-        ]
+        pairs = [contrast_of(group, i, text, wrong=wrong) if value else None for i, value in enumerate(advantages)]
         contrasts = score_contrasts(pairs, rescore, teacher=Weights.STALE)
         return [
             self._credit(trajectory, advantage, contrast_T)
@@ -102,11 +101,11 @@ class Rlcsd(Method[RlcsdConfig]):
     def settled(self, credits: Sequence[Sequence[Credit]]) -> list[list[Credit]]:
         """Both means as weights of tokens in a mean over all tokens of the update."""
         kept = [credit for own in credits for credit in own if isinstance(credit, _Selected)]
-        selected = sum(int(credit.selected_T.sum()) for credit in kept if credit.selected_T is not None)
+        selected = sum(int(credit.selected_T.sum()) for credit in kept)
         total = sum(len(credit.advantage_T) for own in credits for credit in own)
         others = sum(len(credit.advantage_T) for credit in kept) - selected
         scales = total / max(others, 1), self.config.eta * total / max(selected, 1)
-        return [[_scaled(credit, *scales) for credit in own] for own in credits]
+        return [[c.scaled(*scales) if isinstance(c, _Selected) else c for c in own] for own in credits]
 
     def _credit(self, trajectory: Trajectory, advantage: float, contrast_T: Tensor | None) -> Credit:
         if contrast_T is None:
@@ -116,12 +115,6 @@ class Rlcsd(Method[RlcsdConfig]):
         selected_T = residual_T.abs() > self.config.delta
         moved_T = advantage + residual_T
         moved_T = moved_T.clamp(min=0.0) if advantage > 0 else moved_T.clamp(max=0.0)
-        numbers = {"taught_share": 1.0, "contrast_abs": float(contrast_T.abs().mean())}
-        numbers["selected_share"] = float(selected_T.float().mean())
+        numbers = {"contrast_abs": float(contrast_T.abs().mean()), "selected_share": float(selected_T.float().mean())}
+        numbers["taught_share"] = 1.0
         return _Selected(torch.where(selected_T, moved_T, advantage), diagnostics=numbers, selected_T=selected_T)
-
-
-def _scaled(credit: Credit, others: float, selected: float) -> Credit:
-    if not isinstance(credit, _Selected) or credit.selected_T is None:
-        return credit
-    return replace(credit, advantage_T=torch.where(credit.selected_T, selected, others) * credit.advantage_T)

@@ -44,8 +44,8 @@ class RlsdEctr(Method[RlsdEctrConfig]):
 
     C_t = log pi_T(y_t | c + right, y_<t) - log pi_T(y_t | c + wrong, y_<t);
     A'_t = A ((1 - lambda) + lambda clip(exp(sign(A) C_t), 1 - clip, 1 + clip)) (`compute_policy_loss_rlsd_ectr` in
-    verl/trainer/ppo/core_algos.py). The right hint is the first successful peer of a mixed group, the wrong one the
-    first failed peer; the authors draw both at random. A trajectory that lacks either keeps GRPO's advantage (ours).
+    verl/trainer/ppo/core_algos.py).
+    Both hints are drawn from the peers of a mixed group. A trajectory that lacks either keeps GRPO's advantage (ours).
     """
 
     name: ClassVar[str] = "rlsd_ectr"

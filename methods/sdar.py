@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.advantages import constant, outcome_credit
 from stepcredit.methods.contract import Credit, Group, Method, Needs, Rescorer, Traits, Trajectory, Weights
 from stepcredit.methods.gaps import lessons_of, score_gaps
 from stepcredit.methods.hindsight import TaughtConfig
@@ -63,13 +63,17 @@ class Sdar(Method[SdarConfig]):
     def needs(self) -> Needs:
         return self.config.needed()
 
+    @property
+    def scores_steps(self) -> bool:
+        return self.config.base == "grpo" and self.config.rows
+
     def credit(self, group: Group, rescore: Rescorer, update: int) -> list[Credit]:
-        advantages = advantages_of(group, eps=self.config.eps, rows=self.config.rows)
-        lessons = lessons_of(group, self.config, advantages if self._by_reward else [1.0] * len(advantages))
-        gaps = score_gaps(lessons, rescore, teacher=Weights.LIVE)
+        outcomes = outcome_credit(group, eps=self.config.eps, rows=self.config.rows)
+        heard = [float(own_T.count_nonzero()) if self._by_reward else 1.0 for own_T in outcomes]
+        gaps = score_gaps(lessons_of(group, self.config, heard), rescore, teacher=Weights.LIVE)
         return [
-            self._credit(trajectory, advantage if self.config.base == "grpo" else 0.0, gap_T)
-            for trajectory, advantage, gap_T in zip(group.trajectories, advantages, gaps, strict=True)
+            self._credit(trajectory, own_T if self.config.base == "grpo" else constant(trajectory, 0.0), gap_T)
+            for trajectory, own_T, gap_T in zip(group.trajectories, outcomes, gaps, strict=True)
         ]
 
     @property
@@ -77,8 +81,7 @@ class Sdar(Method[SdarConfig]):
         """Whether what a peer did is shown, which needs groups that are not all alike."""
         return self.config.hindsight == "peer_traj"
 
-    def _credit(self, trajectory: Trajectory, advantage: float, gap_T: Tensor | None) -> Credit:
-        advantage_T = constant(trajectory, advantage)
+    def _credit(self, trajectory: Trajectory, advantage_T: Tensor, gap_T: Tensor | None) -> Credit:
         if gap_T is None:
             return Credit(advantage_T, constant(trajectory, 0.0), {"taught_share": 0.0})
         gate_T = (self.config.beta * gap_T).sigmoid()

@@ -20,12 +20,14 @@ from stepcredit.harness.recipes.places import (
     RLSD_CONFIG,
     RLSD_SCRIPT,
     SDAR_SKILLS,
-    VERL_AGENT_CODE,
     VINEPPO_CONFIG,
 )
 from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, Sourced, not_published, read_from
+from stepcredit.harness.recipes.verl_agent import ROWS
 
-_FIELDS = {path: field for path, field in gigpo.ALFWORLD.fields.items() if not path.startswith("method")}
+_FIELDS = {
+    path: field for path, field in gigpo.ALFWORLD.fields.items() if not path.startswith("method") and path not in ROWS
+}
 _PLACE = {"model": "qwen2.5-3b"}
 
 
@@ -118,7 +120,6 @@ RLCSD = _on_alfworld(
     },
     {
         "importance": Deviation("truncated at 2 a token", "objective.importance=token_truncate does so", RLCSD_CONFIG),
-        "hints": Deviation("drawn at random among a group's others", "the first of them", RLCSD_CODE),
         "hint": _PEER,
     },
     "logic and mathematics",
@@ -133,9 +134,16 @@ AGENTOPSD = _on_alfworld(
             AGENTOPSD_CODE,
             {"method_options.gamma": 1.0, "method_options.least_prior": 1e-4, "method_options.belief_eps": 1e-6},
         ),
-        **read_from(VERL_AGENT_CODE, {"method_options.rows": True}),
+        **ROWS,
         **read_from(
-            AGENTOPSD_SCRIPT, {"rollout.tasks": 16, "rollout.group": 8, "optim.lr": 1e-6, "objective.kl": 0.01}
+            AGENTOPSD_SCRIPT,
+            {
+                "rollout.tasks": 16,
+                "rollout.group": 8,
+                "optim.lr": 1e-6,
+                "objective.kl": 0.01,
+                "objective.invalid_penalty": 0.1,
+            },
         ),
     },
     {

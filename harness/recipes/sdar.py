@@ -120,12 +120,14 @@ SEARCHQA = PaperRecipe(
     },
 )
 
+_OF_REWARDS = {*ROWS, "objective.invalid_penalty"}
+
 OPSD_ALFWORLD = replace(
     ALFWORLD,
     name="sdar-opsd-alfworld",
     paper="SDAR, arXiv 2605.15155, its row OPSD",
     fields={
-        **{path: field for path, field in ALFWORLD.fields.items() if path != "method_options.rows"},
+        **{path: field for path, field in ALFWORLD.fields.items() if path not in _OF_REWARDS},
         **read_from(f"{SDAR_SCRIPTS}: pg_loss_coef 0", {"method_options.base": "none"}),
     },
 )

@@ -34,7 +34,7 @@ TRAINER: Mapping[str, Sourced] = {
     **read_from(OURS, {"optim.token_budget": 16384, "optim.recompute": True}),
 }
 
-ROWS: Mapping[str, Sourced] = read_from(VERL_AGENT_CODE, {"method_options.rows": True})
+ROWS: Mapping[str, Sourced] = read_from(VERL_AGENT_CODE, {"method_options.rows": True, "objective.penalised": "step"})
 E5: Mapping[str, Sourced] = read_from(
     VERL_AGENT_RETRIEVER,
     {"env_options.retriever.engine": "dense", "env_options.retriever.encoder": "intfloat/e5-base-v2"},
@@ -50,16 +50,7 @@ def other_models(names: str, source: str) -> Deviation:
     return Deviation(names, "the recipe's, unless --model says otherwise", source)
 
 
-DEVIATIONS: Mapping[str, Deviation] = {
-    "invalid actions": Deviation(
-        "the penalty is taken from the step's own return, in every group",
-        "from the episode's reward, except in groups without a success",
-        VERL_AGENT_CODE,
-    ),
-}
-
 ALFWORLD_DEVIATIONS: Mapping[str, Deviation] = {
-    **DEVIATIONS,
     "evaluation": Deviation(
         "128 games, drawn by each worker for itself",
         "each game of the split once",
@@ -73,6 +64,5 @@ ALFWORLD_DEVIATIONS: Mapping[str, Deviation] = {
 }
 
 SEARCH_DEVIATIONS: Mapping[str, Deviation] = {
-    **DEVIATIONS,
     "corpus": Deviation("wiki-18, 21 million passages", "the suite's", SEARCH_R1),
 }

@@ -16,7 +16,7 @@ from stepcredit.harness.record.manifest import Inputs, PanelRecord, PolicyRecord
 from stepcredit.harness.setup.panels import held_out_panel
 from stepcredit.harness.setup.skills import fingerprint, load_skills
 from stepcredit.harness.setup.teacher import load_teacher
-from stepcredit.harness.spec import EvalSpec, Reference, RunSpec
+from stepcredit.harness.spec import EvalSpec, Penalised, Reference, RunSpec
 from stepcredit.harness.words import counted
 from stepcredit.methods.contract import Method
 from stepcredit.methods.registry import build
@@ -54,6 +54,7 @@ def assemble(spec: RunSpec, device: str) -> Parts:
     _require_tasks(spec, len(train_panel.tasks))
     method = build(spec.method, spec.method_options)
     _require_snapshot(spec, method)
+    _require_scored_steps(spec, method)
     _require_references(method, benchmark, train_panel)
     policy, wanted = load_policy(spec.model, benchmark, device, thinking=spec.rollout.thinking), method.needs.checkpoint
     teacher = None if wanted is None else load_teacher(wanted, policy, benchmark)
@@ -154,6 +155,19 @@ def _require_snapshot(spec: RunSpec, method: Method) -> None:
         raise UserError(
             f"objective.reference is teacher, but method {method.name!r} with these options keeps no snapshot of the "
             "policy; set objective.reference=initial"
+        )
+
+
+def _require_scored_steps(spec: RunSpec, method: Method) -> None:
+    """Whether the method reads what steps are to pay."""
+    if spec.objective.penalised is not Penalised.STEP:
+        return
+    if spec.objective.invalid_penalty == 0.0:
+        raise UserError("objective.penalised has no effect while objective.invalid_penalty is 0; leave it out")
+    if not method.scores_steps:
+        raise UserError(
+            f"objective.penalised is step, but method {method.name!r} with these options gives all steps one score; "
+            "set objective.penalised=episode, or method_options.rows=true where the method has that option"
         )
 
 

@@ -121,6 +121,35 @@ def test_rewards_count_as_often_as_there_are_steps(name: str) -> None:
     assert_credit(loser, [-0.75 / (0.5 + EPS)] * 2)
 
 
+@pytest.mark.parametrize("name", ["grpo", "sdar", "gigpo"])
+def test_steps_pay_their_own_penalties(name: str) -> None:
+    """1 .5 1 0: mean 5/8, sample variance (9/64 + 1/64 + 9/64 + 25/64) / 3 = 11/48."""
+    options = {"rows": True, **({"omega": 0.0} if name == "gigpo" else {})}
+    winner, loser = uneven_group().trajectories
+    steps = tuple(replace(step, penalty=0.5 * (k == 1)) for k, step in enumerate(winner.steps))
+    group = make_group(replace(winner, steps=steps), loser)
+    won, lost = build(name, options).credit(group, GapRescorer(by_hint_of_any_length), 0)
+    scale = (11 / 48) ** 0.5 + EPS
+    assert_credit(won, [0.375 / scale, -0.125 / scale, 0.375 / scale])
+    assert_credit(lost, [-0.625 / scale] * 2)
+
+
+def test_gigpos_returns_pay_penalties_too() -> None:
+    """Undiscounted returns of the first steps 1 - .5 and 0, of the two others none to compare with: +- sqrt(1/2)."""
+    winner, loser = uneven_group().trajectories
+    first = replace(winner.steps[0], penalty=0.5)
+    others = [replace(step, observation=f"seen {k}") for k, step in enumerate(winner.steps[1:])]
+    group = make_group(replace(winner, steps=(replace(first, observation="seen"), *others)), loser)
+    of_episodes, of_both = (
+        build("gigpo", {"rows": True, "gamma": 1.0, "omega": omega}).credit(
+            group, GapRescorer(by_hint_of_any_length), 0
+        )
+        for omega in (0.0, 1.0)
+    )
+    added = [both.advantage_T - one.advantage_T for one, both in zip(of_episodes, of_both, strict=True)]
+    assert torch.cat(added).tolist() == pytest.approx([0.5**0.5, 0.0, 0.0, *[-(0.5**0.5)] * 2], abs=1e-5)
+
+
 def by_hint_of_any_length(trajectory: Trajectory, hint: str | None) -> Tensor:
     return torch.zeros(trajectory.response_tokens)
 
@@ -183,6 +212,27 @@ def test_stepopsd_may_be_told_nothing_but_how_it_ended() -> None:
     assert [hint for _, hint, _ in asked({"outcome_line": True}, group_of_three())] == [
         won, f"first a\nsecond a\n{lost}", won
     ]  # fmt: skip
+
+
+def test_rlcsds_hints_are_drawn_by_the_trajectorys_own_seed() -> None:
+    def hints(seed: int) -> list[str | None]:
+        won, lost, *_ = group_of_three().trajectories
+        first, *others = lost.steps
+        scored = replace(lost, steps=(replace(first, seed=seed), *others))
+        group = make_group(
+            scored,
+            *(replace(won, steps=(replace(first, text="", action_text=f"w{k}"),)) for k in range(3)),
+            *(replace(lost, steps=(replace(first, text="", action_text=f"l{k}"),)) for k in range(5)),
+        )
+        rescore = HashRescorer()
+        build("rlcsd", {}).credit(group, rescore, 0)
+        return [r.hindsight for r in rescore.requests if r.trajectory is group.trajectories[0]]
+
+    drawn = [hints(seed) for seed in range(40)]
+    assert drawn[0] == hints(0)
+    assert {right for right, *_ in drawn} == {"w0", "w1", "w2"}
+    assert all(len(set(wrong)) == 4 for _, *wrong in drawn)
+    assert {hint for _, *wrong in drawn for hint in wrong} == {f"l{k}" for k in range(5)}
 
 
 def test_a_peers_whole_text_is_what_it_said_and_saw() -> None:

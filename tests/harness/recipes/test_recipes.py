@@ -235,6 +235,20 @@ def test_a_reference_that_follows_a_teacher_needs_one() -> None:
         assemble(chosen(follows, "objective.kl=0", method="stepopsd"), "cpu")
 
 
+def test_steps_that_pay_need_a_method_that_scores_them() -> None:
+    def chosen(*overrides: str, method: str = "grpo") -> RunSpec:
+        return build_spec(model="tiny", benchmark="alfworld", suite=None, method=method, seed=0, overrides=overrides)
+
+    pays, costs = "objective.penalised=step", "objective.invalid_penalty=0.1"
+    assemble(chosen(pays, costs, "method_options.rows=true"), "cpu")
+    with pytest.raises(UserError, match="'grpo' with these options gives all steps one score"):
+        assemble(chosen(pays, costs), "cpu")
+    with pytest.raises(UserError, match="'stepopsd' with these options gives all steps one score"):
+        assemble(chosen(pays, costs, method="stepopsd"), "cpu")
+    with pytest.raises(UserError, match=r"no effect while objective\.invalid_penalty is 0"):
+        assemble(chosen(pays, "method_options.rows=true"), "cpu")
+
+
 @pytest.mark.parametrize("benchmark", ["alfworld", "searchqa"])
 @pytest.mark.parametrize("model", ["qwen2.5-3b", "qwen2.5-7b", "qwen3-1.7b"])
 @pytest.mark.parametrize("method", ["stepopsd", "grpo"])

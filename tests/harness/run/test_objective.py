@@ -14,7 +14,7 @@ from stepcredit.harness.episodes.reward import paid
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record.rows import UpdateStats
 from stepcredit.harness.run.objective import update_policy
-from stepcredit.harness.spec import ObjectiveSpec
+from stepcredit.harness.spec import ObjectiveSpec, Penalised
 from stepcredit.methods.contract import Credit, Trajectory
 from tests.harness.run.gradients import (
     ALL_TOKENS,
@@ -202,3 +202,12 @@ def test_the_invalid_penalty_spares_groups_without_a_success() -> None:
             spared = not any(trajectory.success for trajectory in before.trajectories)
             assert new.reward == pytest.approx(old.reward - (0.0 if spared else 0.1 * invalid))
     assert {any(t.success for t in group.trajectories) for group in GROUPS} == {True, False}
+
+
+def test_steps_pay_for_themselves_in_every_group() -> None:
+    objective = ObjectiveSpec(invalid_penalty=0.1, penalised=Penalised.STEP, reward_scale=10.0)
+    for before, after in zip(GROUPS, paid(GROUPS, objective), strict=True):
+        assert [t.reward for t in after.trajectories] == [10.0 * t.reward for t in before.trajectories]
+        costs = [step.penalty for t in after.trajectories for step in t.steps]
+        assert costs == [0.0 if step.valid else 0.1 for t in before.trajectories for step in t.steps]
+        assert {0.0, 0.1} >= set(costs)
