@@ -39,11 +39,13 @@ class Observation:
         text: the words shown to the agent.
         actions: the admissible actions, sorted; empty once the episode is over, or where any text is admissible.
         closing: how the text ends; kept where the text has to be cut short.
+        task: the words of the text that say what is to be done; empty where there are none, or nobody says.
     """
 
     text: str
     actions: tuple[str, ...]
     closing: str = ""
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)

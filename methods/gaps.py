@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from stepcredit.methods.contract import Group, Rescorer, ScoreRequest, Trajectory, Weights
-from stepcredit.methods.hindsight import HindsightText, TaughtConfig, peers, written
+from stepcredit.methods.arms import HindsightText, drawn_for, peers, placebo, written
+from stepcredit.methods.contract import Group, MethodError, Rescorer, ScoreRequest, Trajectory, Weights
+from stepcredit.methods.hindsight import TaughtConfig
 
 StudentScoring = Literal["causal_prefix", "rollout_old_log_prob"]
 """The student's log-probabilities: of the current weights on each step's own prefix, or as recorded when sampled.
@@ -28,27 +28,76 @@ class Lesson:
     Attributes:
         hindsight: the block that the teacher is shown, if any.
         starts: where in each step's response it stands; see `ScoreRequest`.
+        told: the trajectory as the teacher sees it, where that is not as it was.
+        against: a block that stands in the student's context, which the teacher's weights score then too.
+        mixed_T: [T] which tokens' gaps change places with each other, at random; None for none.
     """
 
     trajectory: Trajectory
     hindsight: str | None
     starts: tuple[int | None, ...] | None = None
+    told: Trajectory | None = None
+    against: str | None = None
+    mixed_T: Tensor | None = None
 
     def asked(self, teacher: Weights) -> ScoreRequest:
         """The teacher's view of it."""
         starts = None if self.hindsight is None else self.starts
-        return ScoreRequest(self.trajectory, teacher, self.hindsight, starts)
+        return ScoreRequest(self.told or self.trajectory, teacher, self.hindsight, starts)
+
+    def compared(self, teacher: Weights) -> ScoreRequest:
+        """The view that the teacher's is compared with."""
+        if self.against is None:
+            return ScoreRequest(self.trajectory, Weights.LIVE)
+        return ScoreRequest(self.trajectory, teacher, self.against, self.starts)
+
+    def settled(self, gap_T: Tensor) -> Tensor:
+        """The gaps, some of them in other places."""
+        if self.mixed_T is None:
+            return gap_T
+        places = self.mixed_T.nonzero()[:, 0].tolist()
+        order = drawn_for(self.trajectory, "scrambled").sample(places, len(places))
+        return gap_T.index_copy(0, torch.tensor(places, dtype=torch.long), gap_T[order])
+
+
+def lesson_of(
+    group: Group,
+    index: int,
+    config: TaughtConfig,
+    *,
+    starts: tuple[int | None, ...] | None = None,
+    target_T: Tensor | None = None,
+) -> Lesson | None:
+    """What a trajectory's teacher is shown by its arm; None where there is no hindsight.
+
+    Args:
+        starts: where it stands; see `ScoreRequest`.
+        target_T: [T] which tokens the method aims at; None for all.
+    """
+    trajectory, block = group.trajectories[index], config.block_for(group, index)
+    if block is None:
+        return Lesson(trajectory, None) if config.hindsight == "none" else None
+    lesson = Lesson(trajectory, block, starts)
+    match config.hindsight:
+        case "contrast":
+            against = placebo(group, index, config.hindsight_text)
+            return None if against is None else replace(lesson, against=against)
+        case "without_task":
+            return replace(lesson, told=_untold(trajectory))
+        case "scrambled_gap":
+            everywhere_T = torch.ones(trajectory.response_tokens, dtype=torch.bool)
+            return replace(lesson, mixed_T=everywhere_T if target_T is None else target_T)
+        case _:
+            return lesson
 
 
 def lessons_of(group: Group, config: TaughtConfig, advantages: Sequence[float]) -> list[Lesson | None]:
     """A lesson for each trajectory; None where there is no hindsight, or the teacher's word could change nothing."""
-    lessons: list[Lesson | None] = []
-    for index, (trajectory, advantage) in enumerate(zip(group.trajectories, advantages, strict=True)):
-        matters = advantage != 0.0 and trajectory.response_tokens > 0
-        block = config.block_for(group, index) if matters else None
-        taught = matters and (block is not None or config.hindsight == "none")
-        lessons.append(Lesson(trajectory, block) if taught else None)
-    return lessons
+    matter = [
+        advantage != 0.0 and trajectory.response_tokens > 0
+        for trajectory, advantage in zip(group.trajectories, advantages, strict=True)
+    ]
+    return [lesson_of(group, index, config) if matters else None for index, matters in enumerate(matter)]
 
 
 def score_gaps(
@@ -65,13 +114,15 @@ def score_gaps(
     taught = [lesson for lesson in lessons if lesson is not None]
     if not taught:
         return [None] * len(lessons)
-    requests = [lesson.asked(teacher) for lesson in taught]
-    if student == "causal_prefix":
-        requests += [ScoreRequest(lesson.trajectory, Weights.LIVE) for lesson in taught]
-    scores = rescore.score(requests)
-    students = scores[len(taught) :] or [_sampled(lesson.trajectory) for lesson in taught]
-    pairs = zip(scores[: len(taught)], students, strict=True)
-    gaps = iter([(teacher_T - student_T).detach() for teacher_T, student_T in pairs])
+    recorded = [student != "causal_prefix" and lesson.against is None for lesson in taught]
+    others = [one.compared(teacher) for one, known in zip(taught, recorded, strict=True) if not known]
+    scores = iter(rescore.score([*(lesson.asked(teacher) for lesson in taught), *others]))
+    teachers = [next(scores) for _ in taught]
+    students = [
+        _sampled(one.trajectory) if known else next(scores) for one, known in zip(taught, recorded, strict=True)
+    ]
+    scored = zip(taught, teachers, students, strict=True)
+    gaps = iter([lesson.settled((teacher_T - student_T).detach()) for lesson, teacher_T, student_T in scored])
     return [None if lesson is None else next(gaps) for lesson in lessons]
 
 
@@ -85,7 +136,7 @@ def contrast_of(group: Group, index: int, text: HindsightText, *, wrong: int) ->
     right, failed = peers(group, index, success=True), peers(group, index, success=False)
     if not right or not failed or not trajectory.response_tokens:
         return None
-    rng = random.Random(f"hints:{trajectory.steps[0].seed}")
+    rng = drawn_for(trajectory, "hints")
     hints = [rng.choice(right), *rng.sample(failed, min(wrong, len(failed)))]
     first, *others = (Lesson(trajectory, written(peer, text)) for peer in hints)
     return first, others
@@ -109,6 +160,22 @@ def score_contrasts(
         contrasts.append((right_T - (torch.stack(wrong).logsumexp(0) - torch.tensor(len(wrong)).log())).detach())
     found = iter(contrasts)
     return [None if pair is None else next(found) for pair in pairs]
+
+
+def _untold(trajectory: Trajectory) -> Trajectory:
+    """The trajectory for somebody who does not know the task.
+
+    Raises:
+        MethodError: its steps do not carry such prompts.
+    """
+    steps = []
+    for step in trajectory.steps:
+        if step.untold_ids is None:
+            raise MethodError(
+                f"hindsight 'without_task' needs prompts without the task, {trajectory.task_id!r} has none"
+            )
+        steps.append(replace(step, prompt_ids=step.untold_ids))
+    return replace(trajectory, steps=tuple(steps))
 
 
 def _sampled(trajectory: Trajectory) -> Tensor:

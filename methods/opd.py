@@ -58,6 +58,8 @@ class OpdConfig(TaughtConfig):
             return "teacher 'checkpoint' needs the option checkpoint"
         if self.teacher is Weights.LIVE and self.hindsight == "none":
             return SILENT
+        if self.divergence != "sampled" and self.hindsight in ("contrast", "scrambled_gap"):
+            return f"hindsight {self.hindsight!r} changes the gaps of drawn tokens; it needs divergence 'sampled'"
         return super().missing()
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.arms import HindsightText
 from stepcredit.methods.contract import (
     Credit,
     Group,
@@ -23,7 +24,6 @@ from stepcredit.methods.contract import (
     Weights,
 )
 from stepcredit.methods.gaps import contrast_of, score_contrasts
-from stepcredit.methods.hindsight import HindsightText
 
 
 class RlcsdConfig(MethodConfig):

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from stepcredit.methods.advantages import advantages_of
+from stepcredit.methods.arms import HindsightText
 from stepcredit.methods.contract import (
     Credit,
     Group,
@@ -18,7 +19,6 @@ from stepcredit.methods.contract import (
     Weights,
 )
 from stepcredit.methods.gaps import contrast_of, score_contrasts
-from stepcredit.methods.hindsight import HindsightText
 from stepcredit.methods.shaping import decayed, tilted
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from stepcredit.methods.advantages import advantages_of, constant
+from stepcredit.methods.arms import PEERS, outcome_of
 from stepcredit.methods.contract import (
     Credit,
     Group,
@@ -17,8 +18,7 @@ from stepcredit.methods.contract import (
     Trajectory,
     Weights,
 )
-from stepcredit.methods.gaps import Lesson, score_gaps
-from stepcredit.methods.hindsight import outcome_of
+from stepcredit.methods.gaps import Lesson, lesson_of, score_gaps
 from stepcredit.methods.shaping import decayed, shape_advantages, weight_diagnostics
 from stepcredit.methods.spans import ANSWERS, target_starts, target_steps
 from stepcredit.methods.stepopsd_options import StepOpsdConfig
@@ -78,13 +78,11 @@ class StepOpsd(Method[StepOpsdConfig]):
         trajectory, config = group.trajectories[index], self.config
         if advantage == 0.0 or not trajectory.response_tokens:
             return None
-        own = trajectory.success and config.taught == "losers" and config.hindsight == "peer_traj"
-        told = outcome_of(trajectory) if config.outcome_line else None
-        block = told if own else config.block_for(group, index)
-        if block is None and not own and config.hindsight != "none":
-            return None
         starts = target_starts(trajectory, config.target, tags=config.tags) if config.block == "target" else None
-        return Lesson(trajectory, block, starts)
+        if trajectory.success and config.taught == "losers" and config.hindsight in PEERS:
+            return Lesson(trajectory, outcome_of(trajectory) if config.outcome_line else None, starts)
+        target_T = target_steps(trajectory, config.target, tags=config.tags) >= 0
+        return lesson_of(group, index, config, starts=starts, target_T=target_T)
 
     def _credit(self, trajectory: Trajectory, advantage: float, gap_T: Tensor | None, lambda_mix: float) -> Credit:
         numbers = {"lambda_mix": lambda_mix, "taught_share": float(gap_T is not None)}

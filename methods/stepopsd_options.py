@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from stepcredit.methods.arms import PEERS
 from stepcredit.methods.gaps import StudentScoring
 from stepcredit.methods.hindsight import SILENT, TaughtConfig
 from stepcredit.methods.shaping import WeightForm
@@ -52,7 +53,7 @@ class StepOpsdConfig(TaughtConfig):
     def idle(self) -> Mapping[str, str]:
         hindsight = f"with hindsight {self.hindsight!r}"
         idle = {} if self.teacher == "stale_ref_policy" else {"refresh": f"with teacher {self.teacher!r}"}
-        idle |= {"taught": hindsight} if self.hindsight != "peer_traj" else {}
+        idle |= {"taught": hindsight} if self.hindsight not in PEERS else {}
         idle |= {"block": hindsight} if self.hindsight == "none" else {}
         return {**super().idle(), **idle}
 

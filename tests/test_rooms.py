@@ -13,8 +13,8 @@ PACKAGE = "stepcredit"
 # for all below it, unless a longer name says otherwise; `*` stands for the rest of the package.
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "methods": (
-        ("contract recorded",),
-        ("advantages checks gaps hindsight shaping spans",),
+        ("contract recorded trajectory",),
+        ("advantages arms checks gaps hindsight shaping spans",),
         ("*",),  # the methods, a file each
         ("registry",),
         ("laws",),
@@ -44,7 +44,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("model",),
         ("engine",),
         ("episodes", "record"),
-        ("capability", "setup"),
+        ("capability", "fidelity", "setup"),
         ("run", "warmstart"),
         ("imitation",),
         ("bench", "study"),

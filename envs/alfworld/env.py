@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from stepcredit.envs.alfworld.game import Game
 from stepcredit.envs.alfworld.identity import state_key
@@ -31,7 +32,7 @@ class AlfworldEnv:
         if self._begun:
             raise EnvError("this episode has begun already; make a new environment for another one")
         self._begun = True
-        return self._observe(self._world.introduction())
+        return replace(self._observe(self._world.introduction()), task=self._world.game.task)
 
     def step(self, action: str) -> StepResult:
         """Carry out a command. One that is not admissible changes nothing and is answered "Nothing happens.".

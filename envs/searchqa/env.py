@@ -75,7 +75,8 @@ class SearchQaEnv:
         if self._record is not None:
             raise EnvError("this episode has begun already; make a new environment for another one")
         self._record = _Record()
-        return Observation(first_observation(self._question.question), ())
+        text = first_observation(self._question.question)
+        return Observation(text, (), task=text)
 
     def step(self, action: str) -> StepResult:
         """Search or answer. Anything else, a search in the last turn or too long a query is invalid and costs a turn.

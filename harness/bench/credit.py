@@ -27,6 +27,7 @@ from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts, assemble
 from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RolloutSpec, RunSpec
+from stepcredit.methods.arms import peer_hindsight
 from stepcredit.methods.contract import (
     Credit,
     Distributions,
@@ -37,7 +38,6 @@ from stepcredit.methods.contract import (
     Trajectory,
     Weights,
 )
-from stepcredit.methods.hindsight import peer_hindsight
 from stepcredit.methods.laws.rescorers import even
 from stepcredit.methods.registry import METHODS, build
 

@@ -14,7 +14,19 @@ import typer
 
 import stepcredit
 from stepcredit.envs import places
-from stepcredit.harness.cli import capability, extend, fetch, inspect, recipe, serve, study, terminal, transcript, work
+from stepcredit.harness.cli import (
+    capability,
+    extend,
+    fetch,
+    hindsight,
+    inspect,
+    recipe,
+    serve,
+    study,
+    terminal,
+    transcript,
+    work,
+)
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -65,6 +77,7 @@ app.command()(extend.new_method)
 app.add_typer(recipe.recipe)
 app.command()(inspect.panel)
 app.command()(transcript.transcript)
+app.command()(hindsight.hindsight)
 app.command()(inspect.doctor)
 
 

@@ -90,6 +90,8 @@ def require_portable(method: Method) -> None:
         complaint = "needs environments, which a batch of tokens has not; use stepcredit"
     elif needs.skills is not None:
         complaint = "needs texts about types of tasks, which columns do not know; use stepcredit"
+    elif needs.foreign or needs.untold:
+        complaint = "needs other tasks' episodes or other prompts, which columns do not hold; use stepcredit"
     elif needs.distributions:
         complaint = "asks for whole distributions, and columns hold one number a token; use stepcredit"
     elif method.traits.distils:

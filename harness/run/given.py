@@ -9,6 +9,7 @@ from stepcredit.envs.contract import Benchmark, EnvFailure
 from stepcredit.envs.panel import Task
 from stepcredit.harness.episodes.continuations import Continuations, with_continuations
 from stepcredit.harness.episodes.player import Player
+from stepcredit.harness.episodes.untold import untold
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.spec import RunSpec
@@ -28,7 +29,7 @@ def complete(
 
     Raises:
         EnvError: the benchmark has no reference trajectory for a task.
-        UserError: one does not succeed, or an environment breaks or does not repeat itself.
+        UserError: one does not succeed, an environment breaks or does not repeat itself, or tasks are in no words.
     """
     completed = list(groups)
     if needs.golden:
@@ -36,6 +37,11 @@ def complete(
     if skills:
         pairs = zip(completed, tasks, strict=True)
         completed = [replace(group, skill=skills[task.subset]) for group, task in pairs]
+    if needs.foreign:
+        won = [(g.task_id, t) for g in groups if (t := next((t for t in g.trajectories if t.success), None))]
+        completed = [replace(g, foreign=tuple(t for task, t in won if task != g.task_id)) for g in completed]
+    if needs.untold:
+        completed = untold(completed, player.benchmark, player.policy.transcript)
     if needs.continuations:
         wanted = Continuations(needs.continuations, Draws(spec.seed, update), spec.objective)
         completed = with_continuations(player, tasks, completed, spec.rollout, wanted)

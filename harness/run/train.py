@@ -81,7 +81,7 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
         given = complete(groups, tasks, parts.method.needs, learner.player, spec, update, parts.skills)
         rewarded = paid(given, spec.objective)
         credits = _credits(parts.method, rewarded, learner.rescorer, update)
-        notes = _cut(learner.rescorer, credits) | _at_risk(learner.rescorer)
+        notes = _cut(learner.rescorer, credits) | _at_risk(learner.rescorer) | _unserved(parts.method, rewarded)
     with seconds.of("update_s"):
         # The penalty has done its work in the credit: the objective reads tokens, and rows tell what happened.
         stats = learner.update(groups, credits, spec, update)
@@ -108,6 +108,12 @@ def _cut(rescorer: ModelRescorer, credits: Sequence[Sequence[Credit]]) -> dict[s
     """If hindsight lost its end in this update: how many tokens per trajectory."""
     cut = rescorer.take_cut_tokens()
     return {"hindsight_cut_tokens": cut / sum(len(own) for own in credits)} if cut else {}
+
+
+def _unserved(method: Method, groups: Sequence[Group]) -> dict[str, float]:
+    """If hindsight was lacking in this update: the share of trajectories that should have had it and did not."""
+    missed = sum(method.config.unserved(group) for group in groups)
+    return {"hindsight_unserved": missed / sum(len(group.trajectories) for group in groups)} if missed else {}
 
 
 def _at_risk(rescorer: ModelRescorer) -> dict[str, float]:

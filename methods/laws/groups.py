@@ -15,7 +15,7 @@ TASK = "mini/train/Pick/0001"
 Outcome = tuple[bool, float]
 """Whether a trajectory succeeds, and its reward: the two need not agree, as penalties change rewards."""
 
-EVERYTHING = Needs(golden=True, continuations=2)
+EVERYTHING = Needs(golden=True, continuations=2, foreign=True, untold=True)
 """What groups can carry beyond the rollouts."""
 
 _TAGS = ("action", "answer", "search")
@@ -94,6 +94,9 @@ def furnished(group: Group, needs: Needs, seed: int = 0) -> Group:
     trajectories = (
         replace(
             trajectory,
+            steps=tuple(replace(step, untold_ids=step.prompt_ids[1:]) for step in trajectory.steps)
+            if needs.untold
+            else trajectory.steps,
             continuations=tuple(tuple(rng.choice(returns, needs.continuations).tolist()) for _ in trajectory.steps)
             if needs.continuations
             else None,
@@ -101,7 +104,9 @@ def furnished(group: Group, needs: Needs, seed: int = 0) -> Group:
         for trajectory in group.trajectories
     )
     skill = None if needs.skills is None else "look before you go"
-    return replace(group, trajectories=tuple(trajectories), golden=golden, skill=skill)
+    others = (make_trajectory(make_step(2, text=f"go to bed {k}"), success=True) for k in range(3))
+    foreign = tuple(others) if needs.foreign else ()
+    return replace(group, trajectories=tuple(trajectories), golden=golden, skill=skill, foreign=foreign)
 
 
 def random_step(rng: np.random.Generator) -> Step:

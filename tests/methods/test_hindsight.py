@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from stepcredit.methods.arms import peer_hindsight
 from stepcredit.methods.contract import Group
-from stepcredit.methods.hindsight import peer_hindsight
 from stepcredit.methods.registry import build
 from tests.methods.support import HashRescorer, make_group, make_step, make_trajectory, one_word_group
 

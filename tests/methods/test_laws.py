@@ -1,5 +1,6 @@
 """Every registered method keeps to the laws of its traits; and laws that only some of our methods have."""
 
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -14,6 +15,10 @@ from stepcredit.methods.laws import Law, laws_of
 from stepcredit.methods.registry import METHODS, build, registered
 from tests.methods.support import HashRescorer, groups, one_word_group, random_group
 
+TAUGHT = ("stepopsd", "opd", "rlsd", "sdar", "agentopsd")
+CONTROLS = (
+    *("peer_any", "failed_peer", "foreign", "shuffled", "self", "empty", "without_task", "contrast", "scrambled_gap"),
+)
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("grpo", {"std": False}),
     ("opd", {"base": "grpo", "weight": 0.5}),
@@ -44,6 +49,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("grpo", {"rows": True}),
     ("stepopsd", {"taught": "all", "block": "response", "tags": False}),
     ("stepopsd", {"hindsight": "outcome", "weight": "exp"}),
+    *((name, {"hindsight": arm}) for name, arm in zip(cycle(TAUGHT), CONTROLS, strict=False)),
     ("stepopsd", {"hindsight": "skills", "skills": "texts", "target": "clean_step_no_observation"}),
 ]
 CASES = [*((name, {}) for name in registered()), *VARIANTS]

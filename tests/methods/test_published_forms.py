@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from stepcredit.methods.arms import written
 from stepcredit.methods.contract import Credit, Group, MethodError, Span, Trajectory, Weights
 from stepcredit.methods.gaps import Lesson, score_contrasts
-from stepcredit.methods.hindsight import written
 from stepcredit.methods.registry import build
 from tests.methods.support import GapRescorer, HashRescorer, make_group, make_step, make_trajectory, one_word_group
 from tests.methods.test_golden_relatives import ADVANTAGES, EPS, GAPS, assert_credit, by_hint, credits, group_of_three

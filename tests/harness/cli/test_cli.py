@@ -33,6 +33,10 @@ ROOT = Path(__file__).resolve().parents[3]
         (["train", "--jobs", "0"], "Invalid value for '--jobs'"),
         (["train", "--device", "tpu"], "unknown device 'tpu'"),
         (["trian"], "No such command"),
+        (["hindsight", "forein"], "did you mean 'foreign'"),
+        (["hindsight", "foreign", "mini/train/Pick/9999"], "has no task 'mini/train/Pick/9999'"),
+        (["hindsight", "peer_traj", "--method", "grpo"], "'grpo' has no option 'hindsight'"),
+        (["hindsight", "golden_rollout", "--benchmark", "nowhere"], "unknown benchmark"),
         (["panel", "alfworld", "--split", "valid_unsen"], "did you mean 'valid_unseen'"),
         (["panel", "alfworld", "--size", "0"], "Invalid value for '--size'"),
         (["evaluate", "nowhere"], "holds no run"),
@@ -166,3 +170,14 @@ def test_ctrl_c_is_one_line_and_leaves_no_worker(tmp_path: Path) -> None:
     (cell,) = (path for path in tmp_path.iterdir() if path.is_dir())
     with files.exclusive(cell / "checkpoints", wait_s=5.0):
         assert files.read_json(cell / "manifest.json")["status"] == "running"
+
+
+def test_what_teachers_are_shown_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["hindsight", "contrast", "--set", "rollout.tasks=4"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("trajectory ") >= 8
+    assert shown.count("[shown]") == shown.count("[compared with]") > 0
+    assert run(["hindsight", "outcome", "--json", "--set", "rollout.tasks=1"]) == 0
+    contexts = json.loads(capsys.readouterr().out)["contexts"]
+    assert {c["block"] for c in contexts} <= {"This episode succeeded.", "This episode failed."}
+    assert all(("succeeded" in c["block"]) is c["success"] for c in contexts)

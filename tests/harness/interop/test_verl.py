@@ -208,6 +208,8 @@ def test_responses_without_tokens_or_reward() -> None:
         ("sdar", {}, "'sdar' has a loss of its own"),
         ("opd", {"divergence": "jsd"}, "'opd' asks for whole distributions, and columns hold one number a token"),
         ("rlsd", {"hindsight": "skills", "skills": "texts"}, "'rlsd' needs texts about types of tasks"),
+        ("rlsd", {"hindsight": "foreign"}, "'rlsd' needs other tasks' episodes"),
+        ("opd", {"hindsight": "without_task"}, "'opd' needs other tasks' episodes or other prompts"),
         ("rlsd_ectr", {}, "'rlsd_ectr' compares 2 teachers, and columns hold one"),
     ],
 )

@@ -22,6 +22,7 @@ from stepcredit.harness.run.learner import Learner
 from stepcredit.harness.run.train import train
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import assemble
+from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RunSpec
 from stepcredit.methods.contract import Group, Needs
 from tests.harness.cells import run_here, small_spec
@@ -79,6 +80,33 @@ def test_groups_are_given_what_is_needed_and_nothing_else() -> None:
                 for trajectory in group.trajectories:
                     lengths = None if trajectory.continuations is None else [len(x) for x in trajectory.continuations]
                     assert lengths == ([number] * len(trajectory.steps) if number else None)
+
+
+def test_successes_of_other_tasks_are_foreign() -> None:
+    tasks = ALFWORLD.panel("train").tasks[::500]
+    parts = assemble(VINE, "cpu")
+    player = Learner.of(VINE, parts).player
+    groups = rollout(player, tasks, VINE.rollout, Draws(0, update=0))
+    won = {t.task_id for group in groups for t in group.trajectories if t.success}
+    assert len(won) > 1
+    for group in complete(groups, tasks, Needs(foreign=True), player, VINE, 0, {}):
+        assert {trajectory.task_id for trajectory in group.foreign} == won - {group.task_id}
+        assert all(trajectory.success for trajectory in group.foreign)
+
+
+@pytest.mark.parametrize(("name", "suite", "split"), [("alfworld", "mini", "train"), ("searchqa", "synthetic", "test")])
+def test_prompts_without_the_task_lack_its_words_alone(name: str, suite: str, split: str) -> None:
+    spec = build_spec(model="tiny", benchmark=name, suite=suite, method="grpo", seed=0, overrides=("rollout.group=2",))
+    parts = assemble(spec, "cpu")
+    player, tasks = Learner.of(spec, parts).player, load_benchmark(name, suite).panel(split).tasks[:2]
+    groups = rollout(player, tasks, spec.rollout, Draws(0, update=0))
+    spell = parts.policy.transcript.token_bytes
+    for group in complete(groups, tasks, Needs(untold=True), player, spec, 0, {}):
+        words = load_benchmark(name, suite).make(group.task_id).reset().task.encode()
+        for step in (step for trajectory in group.trajectories for step in trajectory.steps):
+            assert step.untold_ids is not None
+            told, untold = (b"".join(spell(int(token)) for token in ids) for ids in (step.prompt_ids, step.untold_ids))
+            assert told.replace(words, b"", 1) == untold
 
 
 @pytest.mark.parametrize("subset", ALFWORLD.subsets)
@@ -142,3 +170,12 @@ def test_hindsight_that_was_cut_is_counted_where_there_is_any(tmp_path: Path, po
     assert any(row["taught_share"] > 0 for row in rows)
     assert any("hindsight_cut_tokens" in row for row in rows) == (positions == 100)
     assert all(row.get("hindsight_cut_tokens", 1) > 0 for row in rows)
+
+
+def test_trajectories_that_an_arm_cannot_serve_are_counted(tmp_path: Path) -> None:
+    """One task an update: nobody else can be foreign to it."""
+    few = ("updates=2", "rollout.tasks=1", "rollout.group=8", "rollout.max_turns=12", "evaluation.size=1")
+    cell = Cell(tmp_path, small_spec(*few, "method_options.hindsight=foreign"))
+    train(cell, assemble(cell.spec, "cpu"), determinism.switch_on(1, "cpu"), lambda report: None)
+    rows = [json.loads(row.diagnostics) for row in read_rows(cell.folder / UPDATES, UpdateRow)]
+    assert any(row.get("hindsight_unserved") == 1.0 for row in rows)
