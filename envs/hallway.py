@@ -29,7 +29,8 @@ class HallwayEnv:
 
     def reset(self) -> Observation:
         """What the agent reads first."""
-        return Observation(f"You are at door 0 of {_DOORS}. Your task is to: open door {self._goal}.", _ACTIONS)
+        task = f"open door {self._goal}."
+        return Observation(f"You are at door 0 of {_DOORS}. Your task is to: {task}", _ACTIONS, task=task)
 
     def step(self, action: str) -> StepResult:
         """Walk, or open the door and with it end the episode."""

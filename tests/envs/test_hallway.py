@@ -4,43 +4,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stepcredit.envs.contract import Benchmark, EnvError
 from stepcredit.envs.hallway import FAMILY, Hallway
+from stepcredit.envs.laws import benchmark_tests
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
-from stepcredit.harness.run.given import golden_turns
 from tests.harness.support import DRAWS, SPEC, toy_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 HALLWAY = cast(Benchmark, Hallway())
-TASKS = [task.id for split in ("train", "test") for task in HALLWAY.panel(split).tasks]
-ACTIONS = st.lists(st.sampled_from(["left", "right", "jump"]), max_size=6)
 
 
-@pytest.mark.parametrize("task_id", TASKS)
-def test_every_task_has_a_reference_that_succeeds(task_id: str) -> None:
-    assert golden_turns(HALLWAY, task_id)[-1].action_text == "open"
-
-
-@given(st.sampled_from(TASKS), ACTIONS, ACTIONS)
-def test_a_clone_goes_its_own_way(task_id: str, before: Sequence[str], after: Sequence[str]) -> None:
-    env, again = HALLWAY.make(task_id), HALLWAY.make(task_id)
-    assert env.reset() == again.reset()
-    for action in before:
-        assert env.step(action) == again.step(action)
-    here, copy = env.state_key, env.clone()
-    answers = [copy.step(action) for action in after]
-    assert env.state_key == here
-    assert [env.step(action) for action in after] == answers
-    assert env.state_key == copy.state_key
+test_promises = benchmark_tests(lambda: HALLWAY, "train", "test")
 
 
 def test_a_policy_plays_it() -> None:
