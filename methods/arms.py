@@ -129,6 +129,7 @@ def _joined(turns: Iterable[tuple[str, str]], render: HindsightText) -> str:
 
 def _peer_any(group: Group, index: int, render: HindsightText) -> str | None:
     others = [peer for place, peer in enumerate(group.trajectories) if place != index]
+    others.sort(key=lambda peer: peer.success)  # the order of winners and losers among each other means nothing
     return written(drawn_for(group.trajectories[index], "peer").choice(others), render) if others else None
 
 

@@ -97,7 +97,7 @@ def permuted_trajectories_get_permuted_credit(trial: Trial) -> None:
             order = _keeping_peers(group, order)
         moved = make_group(*(group.trajectories[place] for place in order))
         credits = trial.credit(group)
-        moved = replace(moved, golden=group.golden, skill=group.skill)
+        moved = replace(moved, golden=group.golden, skill=group.skill, foreign=group.foreign)
         found, expected = trial.credit(moved), [credits[place] for place in order]
         trial.require_same(moved, found, expected, f"credit does not follow the order {order}", _ROUNDING)
 

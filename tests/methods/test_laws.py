@@ -16,9 +16,9 @@ from stepcredit.methods.registry import METHODS, build, registered
 from tests.methods.support import HashRescorer, groups, one_word_group, random_group
 
 TAUGHT = ("stepopsd", "opd", "rlsd", "sdar", "agentopsd")
-CONTROLS = (
-    *("peer_any", "failed_peer", "foreign", "shuffled", "self", "empty", "without_task", "contrast", "scrambled_gap"),
-)
+# Traits are of the defaults: scrambled gaps come from later tokens too, an empty block is there without a success, and
+# a contrast has two teachers.
+CONTROLS = (*("empty", "failed_peer", "foreign", "shuffled", "scrambled_gap", "peer_any", "without_task", "self"),)
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("grpo", {"std": False}),
     ("opd", {"base": "grpo", "weight": 0.5}),
