@@ -1,7 +1,6 @@
-"""An example of a benchmark, whole and small: copy it to make one of your own.
+"""A whole benchmark, and a small one: an example to be changed into one of your own.
 
-The agent stands in a hallway and must open the door that the task names. Nothing here is registered; envs/README.md
-says how that is done.
+The agent stands in a corridor and must open the door that the task names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands about the registry of methods: what is in it, and how a new one gets there."""
+"""Commands about what is registered: methods, and how a new one, or a new benchmark, gets there."""
 
 from __future__ import annotations
 
@@ -39,8 +39,21 @@ def new_method(
     """Write a package of your own with a working method, its registration and its tests; it passes as it is."""
     from stepcredit.harness.cli.scaffold import new_method as write_package
 
-    folder = write_package(name, out)
-    print(f"written: {folder / f'{name}.py'}, its test and its pyproject.toml; now, and after each change:")
+    _tell(write_package(name, out))
+
+
+def new_benchmark(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, such as long_corridor.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder that the package's folder is written in.")] = Path("."),
+) -> None:
+    """Write a package of your own with a working benchmark, its registration and its tests; it passes as it is."""
+    from stepcredit.harness.cli.scaffold import new_benchmark as write_package
+
+    _tell(write_package(name, out))
+
+
+def _tell(folder: Path) -> None:
+    print(f"written: {folder / f'{folder.name}.py'}, its test and its pyproject.toml; now, and after each change:")
     print(f"  pip install {quote(_local(folder))}\n  pytest {quote(str(folder))}")
 
 

@@ -1,4 +1,4 @@
-"""A package of the user's own with a working method, its registration and its tests."""
+"""Packages of the user's own: a working method or benchmark, its registration and its tests."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import keyword
 import os
 import re
 import shutil
+from collections.abc import Container, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
 from string import Template
 
+from stepcredit.envs import BENCHMARKS, hallway
+from stepcredit.envs import GROUP as BENCHMARK_GROUP
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record.files import explain, make_folder, write_bytes
-from stepcredit.methods.registry import GROUP, METHODS
+from stepcredit.methods.registry import GROUP as METHOD_GROUP
+from stepcredit.methods.registry import METHODS
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
@@ -25,13 +29,13 @@ build-backend = "setuptools.build_meta"
 [project]
 name = "$package"
 version = "0.1.0"
-description = "A credit-assignment method for stepcredit"
+description = "A $kind for stepcredit"
 
 [project.optional-dependencies]
 test = ["pytest>=8", "hypothesis>=6.100"]
 
-[project.entry-points."stepcredit.methods"]
-$name = "$name:$title"
+[project.entry-points."$group"]
+$name = "$name:$target"
 
 [tool.setuptools]
 py-modules = ["$name"]
@@ -106,6 +110,24 @@ def test_a_value_by_hand() -> None:
 '''
 
 
+_BENCHMARK_TEST = '''\
+"""$title keeps the promises of a benchmark, and answers as it should."""
+
+from stepcredit.envs.laws import benchmark_tests
+
+from $name import $title
+
+test_promises = benchmark_tests($title, "train", "test")
+
+
+def test_an_episode_by_hand() -> None:
+    env = $title().make("walk-02")
+    assert env.reset().text == "You are at door 0 of 5. Your task is to: open door 2."
+    assert [env.step("right").observation.text for _ in range(2)] == ["You are at door 1.", "You are at door 2."]
+    assert env.step("open").success
+'''
+
+
 def new_method(name: str, parent: Path) -> Path:
     """Write the package `parent`/`name`: all of it, or nothing.
 
@@ -115,26 +137,51 @@ def new_method(name: str, parent: Path) -> Path:
     Raises:
         UserError: the name is not usable or taken, the folder exists, or cannot be written.
     """
-    _require_free(name)
+    _require_free(name, "method", "late_credit", METHODS, METHOD_GROUP)
+    words = {"kind": "credit-assignment method", "group": METHOD_GROUP, "target": _title(name)}
+    return _package(name, parent, _METHOD, _TEST, words)
+
+
+def new_benchmark(name: str, parent: Path) -> Path:
+    """Write the package `parent`/`name`: all of it, or nothing. What it holds is `envs/hallway.py` under that name.
+
+    Returns:
+        The package's folder.
+
+    Raises:
+        UserError: the name is not usable or taken, the folder exists, or cannot be written.
+    """
+    _require_free(name, "benchmark", "long_corridor", BENCHMARKS, BENCHMARK_GROUP)
+    source = Path(hallway.__file__).read_text(encoding="utf-8").replace("$", "$$")
+    renamed = source.replace("Hallway", "${title}").replace("hallway", "${name}")
+    words = {"kind": "benchmark", "group": BENCHMARK_GROUP, "target": "FAMILY"}
+    return _package(name, parent, renamed, _BENCHMARK_TEST, words)
+
+
+def _title(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+def _package(name: str, parent: Path, source: str, test: str, words: Mapping[str, str]) -> Path:
     folder = parent / name
     if folder.exists():
         raise UserError(f"{folder} exists already; choose another name, or another place with --out")
     make_folder(parent)
-    title = "".join(word.capitalize() for word in name.split("_"))
-    words = {"name": name, "title": title, "package": name.replace("_", "-")}
-    texts = {"pyproject.toml": _PYPROJECT, f"{name}.py": _METHOD, f"test_{name}.py": _TEST}
-    _write(folder, {file: Template(text).substitute(words) for file, text in texts.items()})
+    known = {"name": name, "title": _title(name), "package": name.replace("_", "-"), **words}
+    texts = {"pyproject.toml": _PYPROJECT, f"{name}.py": source, f"test_{name}.py": test}
+    _write(folder, {file: Template(text).substitute(known) for file, text in texts.items()})
     return folder
 
 
-def _require_free(name: str) -> None:
+def _require_free(name: str, kind: str, example: str, ours: Container[str], group: str) -> None:
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
-        raise UserError(f"method name {name!r} is no lower-case Python identifier; write it like 'late_credit'")
-    if name in METHODS or name in entry_points(group=GROUP).names:
-        raise UserError(f"method name {name!r} is taken; `stepcredit methods` lists all, choose another")
+        raise UserError(f"{kind} name {name!r} is no lower-case Python identifier; write it like {example!r}")
+    if name in ours or name in entry_points(group=group).names:
+        listing = "; `stepcredit methods` lists all, choose another" if kind == "method" else "; choose another"
+        raise UserError(f"{kind} name {name!r} is taken{listing}")
     spec = importlib.util.find_spec(name)
     if spec is not None and spec.origin is not None:  # a folder that only lies around has no origin
-        raise UserError(f"method name {name!r} is the name of an installed module, {spec.origin}; choose another")
+        raise UserError(f"{kind} name {name!r} is the name of an installed module, {spec.origin}; choose another")
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:
