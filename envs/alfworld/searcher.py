@@ -6,9 +6,10 @@ well it searches is a parameter: a demonstrator that wanders leaves something to
 
 from __future__ import annotations
 
+import copy
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stepcredit.envs.alfworld.rooms import LAMP, LAMP_STANDS_ON
@@ -119,6 +120,46 @@ class Searcher:
                 self._remember(taken[2], [*self.contents.get(taken[2], []), taken[1]])
         if self.goal.treatment == "look":
             self._read_light(actions)
+
+    def informed_by(
+        self, actions: Sequence[str], openable: Collection[str], rng: random.Random, *, faultless: bool = False
+    ) -> Searcher:
+        """A twin that also knows what an episode on the same task found out, told by its admitted actions.
+
+        Where the wanted things and the light were, and at which places it saw nothing of use. What this one has seen
+        itself it knows better.
+
+        Args:
+            actions: of any other episode, whether it succeeded or not.
+            openable: types of receptacles that show nothing while they are closed, in lower case.
+            rng: of the twin's choices.
+            faultless: whether it also wastes no turn and searches at plausible places alone.
+        """
+        twin = copy.copy(self)
+        twin.skill = Skill() if faultless else self.skill
+        twin.rng, twin.contents = rng, {place: list(things) for place, things in self.contents.items()}
+        for place, things in self._found(actions, openable).items():
+            if place in self.receptacles:
+                twin.contents.setdefault(place, things)
+        return twin
+
+    def _found(self, actions: Sequence[str], openable: Collection[str]) -> dict[str, list[str]]:
+        """Receptacle -> what of use the other episode found there."""
+        found: dict[str, list[str]] = {}
+        place, taken = "", set[str]()
+        for action in actions:
+            verb, _, rest = action.partition(" ")
+            take, light = _HINTED.fullmatch(action), _HINTED_LIGHT.fullmatch(action)
+            if verb == "go":
+                place = rest.removeprefix("to ")
+            if (verb == "go" and _type(place) not in openable) or verb == "open":
+                found.setdefault(place, [])
+            if take and _type(take[1]) == self.goal.wanted and take[1] not in taken:
+                found.setdefault(take[2], []).append(take[1])
+                taken.add(take[1])
+            if light and self.goal.treatment == "look" and place:
+                found.setdefault(place, []).append(light[1])
+        return found
 
     def observe(self, action: str, text: str) -> None:
         """Take in what a command led to."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from copy import deepcopy
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,13 +14,19 @@ import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from stepcredit.envs.contract import Benchmark
+from stepcredit.envs.panel import Panel
 from stepcredit.harness import determinism
+from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy, weights_sha256
 from stepcredit.harness.record import files
-from stepcredit.harness.warmstart.cloning import CloningSpec, CloningStep, clone
+from stepcredit.harness.spec import RolloutSpec
+from stepcredit.harness.warmstart.cloning import CloningSpec, CloningStep, clone, learn
 from stepcredit.harness.warmstart.demonstrations import Demonstration
 from stepcredit.harness.warmstart.measure import Measurement
+from stepcredit.harness.warmstart.reading import Lesson, Reading, ReadingSpec, Tutor
+from stepcredit.harness.warmstart.trees import tree_loss
 
 _LINE_EVERY = 100
 
@@ -43,6 +51,28 @@ class Course(Protocol):
 
     def stream(self, policy: Policy) -> Iterator[Demonstration]:
         """Endless demonstrations, on tasks that no panel holds."""
+        ...
+
+    @property
+    def reading(self) -> ReadingSpec | None:
+        """The second lesson; None for policies that only play."""
+        ...
+
+    @property
+    def limits(self) -> RolloutSpec:
+        """Of episodes."""
+        ...
+
+    def held_out(self) -> tuple[Benchmark, Panel]:
+        """Where it is measured whether the policy can read."""
+        ...
+
+    def lessons(self, policy: Policy) -> Iterator[Lesson]:
+        """Endless tasks that no panel holds, to learn to read on."""
+        ...
+
+    def tutor(self, task_id: str) -> Tutor:
+        """An expert at the beginning of a held-out task."""
         ...
 
     def data(self) -> Mapping[str, object]:
@@ -72,11 +102,23 @@ def course_of(benchmark: str) -> Course:
 
 
 def build(course: Course, report: Callable[[CloningStep], None]) -> Policy:
-    """Make and train the policy; equal specs give equal bits on one machine."""
+    """Make the policy and train it in both lessons; equal specs give equal bits on one machine."""
     policy = course.fresh()
     for step in clone(policy.model, course.stream(policy), course.cloning):
         report(step)
+    if course.reading is not None:
+        for step in read(course, policy, course.reading):
+            report(replace(step, step=course.cloning.steps + step.step))
     return policy
+
+
+def read(course: Course, policy: Policy, spec: ReadingSpec) -> Iterator[CloningStep]:
+    """The second lesson of a policy that can play."""
+    student = replace(policy, model=deepcopy(policy.model).eval())
+    benchmark, _ = course.held_out()
+    players = Player.of(student, benchmark), Player.of(policy, benchmark)
+    trees = Reading(spec, *players, course.limits, course.spec.seed).trees(course.lessons(policy))
+    yield from learn(policy.model, trees, partial(tree_loss, policy.model, student.model), spec.cloning)
 
 
 def save(course: Course, policy: Policy, measured: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -115,13 +157,14 @@ def main(benchmark: str, folder: Path) -> None:
     _require_free(folder)
     files.make_folder(folder)
     determinism.switch_on(1, "cpu")
+    steps = course.cloning.steps + (course.reading.cloning.steps if course.reading else 0)
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console) as bars:
-        cloning = bars.add_task("cloning", total=course.cloning.steps)
+        cloning = bars.add_task("cloning", total=steps)
 
         def report(step: CloningStep) -> None:
             bars.update(cloning, completed=step.step + 1)
             if not console.is_terminal and step.step % _LINE_EVERY == 0:
-                console.print(f"cloning {step.step}/{course.cloning.steps}, loss {step.loss:.4f}", highlight=False)
+                console.print(f"cloning {step.step}/{steps}, loss {step.loss:.4f}", highlight=False)
 
         policy = build(course, report)
         bars.add_task("measuring", total=None)

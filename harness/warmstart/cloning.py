@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -37,20 +41,45 @@ class CloningStep:
     tokens: int
 
 
+class Shown(Protocol):
+    """Something to learn from, of token_ids [T]."""
+
+    @property
+    def token_ids(self) -> NDArray[np.int64]: ...
+
+    @property
+    def total(self) -> float:
+        """The weight of all that is learned."""
+        ...
+
+
+ShownT = TypeVar("ShownT", bound=Shown)
+
+
 def clone(model: PreTrainedModel, demonstrations: Iterator[Demonstration], spec: CloningSpec) -> Iterator[CloningStep]:
-    """Train in place; yields after every step."""
+    """Train in place on demonstrations; yields after every step."""
+    return learn(model, demonstrations, partial(_weighted_loss, model), spec)
+
+
+def learn(
+    model: PreTrainedModel,
+    shown: Iterator[ShownT],
+    loss_of: Callable[[Sequence[ShownT]], Tensor],
+    spec: CloningSpec,
+) -> Iterator[CloningStep]:
+    """Train in place on whatever a summed loss is known of; yields after every step."""
     optimizers = _optimizers(model, spec)
     model.train()
     tokens = 0
     for step in range(spec.steps):
-        batch = [next(demonstrations) for _ in range(spec.batch)]
+        batch = [next(shown) for _ in range(spec.batch)]
         for optimizer, peak in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = peak * _schedule(step, spec)
-        total = sum(float(item.weights[1:].sum()) for item in batch)
+        total = sum(item.total for item in batch)
         loss = 0.0
         for part in _micro_batches(batch, spec.micro_tokens):
-            part_loss = _weighted_loss(model, part) / total
+            part_loss = loss_of(part) / total
             part_loss.backward()
             loss += float(part_loss.detach())
         torch.nn.utils.clip_grad_norm_(model.parameters(), spec.grad_clip)
@@ -79,9 +108,9 @@ def _schedule(step: int, spec: CloningSpec) -> float:
     return 0.1 + 0.45 * (1.0 + math.cos(math.pi * done))
 
 
-def _micro_batches(batch: Sequence[Demonstration], budget: int) -> Iterator[list[Demonstration]]:
+def _micro_batches(batch: Sequence[ShownT], budget: int) -> Iterator[list[ShownT]]:
     """Neighbours in length share a micro-batch of at most `budget` padded tokens."""
-    part: list[Demonstration] = []
+    part: list[ShownT] = []
     for item in sorted(batch, key=lambda item: len(item.token_ids), reverse=True):
         if part and (len(part) + 1) * len(part[0].token_ids) > budget:
             yield part

@@ -29,6 +29,7 @@ class DemonstrationSpec:
         again: the same right after a wrong command, so that the policy sees loops being left.
         hinted: share of episodes with a hindsight block.
         observation_weight: loss weight of observation tokens; response tokens weigh 1.
+        informed: how well it searches from the block on; what it knows comes on top.
     """
 
     skill: Skill = Skill(plausible=0.3, waste=0.15)
@@ -37,6 +38,7 @@ class DemonstrationSpec:
     again: float = 0.4
     hinted: float = 0.35
     observation_weight: float = 0.2
+    informed: Skill = Skill()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,11 @@ class Demonstration:
 
     token_ids: NDArray[np.int64]
     weights: NDArray[np.float32]
+
+    @property
+    def total(self) -> float:
+        """The weight of all that is learned; the first token is not predicted."""
+        return float(self.weights[1:].sum())
 
 
 @dataclass
@@ -117,7 +124,7 @@ class Demonstrator:
             if turn == hint_at:
                 tape.show(self._transcript, "\n".join(hint))
                 expert.read_hint(hint)
-                expert.skill = Skill()
+                expert.skill = self._spec.informed
             decision, imitated = nerves.shown(expert)
             result = env.step(decision.action)
             tape.write(self._transcript.response(response_of(decision)), float(imitated))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
 import torch
 
@@ -18,10 +19,10 @@ from stepcredit.envs.alfworld.game import Game
 from stepcredit.envs.alfworld.generator import GENERATOR_VERSION, generate
 from stepcredit.envs.alfworld.phrases import phrases
 from stepcredit.envs.alfworld.rooms import SPLIT_SIZES
-from stepcredit.envs.alfworld.searcher import plausible_homes
+from stepcredit.envs.alfworld.searcher import Searcher, plausible_homes
 from stepcredit.envs.alfworld.subsets import Subset
-from stepcredit.envs.contract import Benchmark
-from stepcredit.envs.panel import Panel
+from stepcredit.envs.contract import Benchmark, Env
+from stepcredit.envs.panel import Panel, Task
 from stepcredit.harness.model.policy import Policy, fresh_policy
 from stepcredit.harness.model.tokenizer import phrase_tokenizer, token_bytes_table
 from stepcredit.harness.spec import RolloutSpec
@@ -29,8 +30,11 @@ from stepcredit.harness.warmstart.cloning import CloningSpec
 from stepcredit.harness.warmstart.demonstrations import Demonstration, DemonstrationSpec, Demonstrator
 from stepcredit.harness.warmstart.embeddings import composed_embeddings
 from stepcredit.harness.warmstart.measure import Measurement, measure
+from stepcredit.harness.warmstart.reading import Actions, Lesson, ReadingSpec, Tutor
+from stepcredit.methods.contract import Step
 
 _TRIES = 50
+_READ_GAMES = SPLIT_SIZES["train"] + 10_000
 _ABUNDANT = ("Cabinet", "Drawer", "Shelf")
 _LIMITS = {
     name: RolloutSpec(max_turns=suite.max_turns, max_context_tokens=suite.max_context_tokens)
@@ -54,6 +58,50 @@ class WarmstartSpec:
     walks: int = 4
     demonstrations: DemonstrationSpec = DemonstrationSpec()
     cloning: CloningSpec = CloningSpec()
+    reading: ReadingSpec | None = None
+
+
+class HouseholdTutor:
+    """See `stepcredit.harness.warmstart.reading.Tutor`: the searching expert, with the habits of demonstrations."""
+
+    def __init__(self, introduction: str, rng: random.Random) -> None:
+        assets = load_assets()
+        self._rng, self._openable = rng, frozenset(kind.lower() for kind in assets.openable)
+        self._expert = Searcher(plausible_homes(assets.fits), DemonstrationSpec().skill, rng)
+        self._expert.begin(introduction)
+
+    def observe(self, step: Step) -> None:
+        self._expert.observe(step.action_text, step.observation)
+
+    def answer(self, told: Actions) -> tuple[str, str]:
+        decision = self._expert.informed_by(told, self._openable, self._rng).decide()
+        return f"<think>{decision.thought}</think>", f"<action>{decision.action}</action>"
+
+    def straight(self, told: Actions) -> str:
+        return self._expert.informed_by(told, self._openable, self._rng, faultless=True).decide().action
+
+
+def household_lessons(solver: Demonstrator, shower: Demonstrator, first: int) -> Iterator[Lesson]:
+    """Games of training rooms that no panel holds, from number `first` on, the subsets in turn."""
+    for index in count(first):
+        for subset in Subset:
+            drawn = generate("mini", "train", subset, index)
+            make = partial(AlfworldEnv, Game.from_pddl(drawn.problem, drawn.task, GRAMMAR_VERSION))
+            yield Lesson(
+                Task(f"reading/{subset}/{index}", subset, "0" * 64),
+                make,
+                partial(HouseholdTutor, make().reset().text),
+                partial(_solved, solver, make),
+                partial(_shown, shower, make),
+            )
+
+
+def _solved(demonstrator: Demonstrator, make: Callable[[], Env], rng: random.Random) -> Actions:
+    return demonstrator.successful_actions(make(), rng)
+
+
+def _shown(demonstrator: Demonstrator, make: Callable[[], Env], rng: random.Random) -> Demonstration:
+    return next(demonstrator.demonstrations(make, 1, rng))
 
 
 class HouseholdCourse:
@@ -67,6 +115,24 @@ class HouseholdCourse:
     @property
     def cloning(self) -> CloningSpec:
         return self.spec.cloning
+
+    @property
+    def reading(self) -> ReadingSpec | None:
+        return self.spec.reading
+
+    @property
+    def limits(self) -> RolloutSpec:
+        return _LIMITS["mini"]
+
+    def held_out(self) -> tuple[Benchmark, Panel]:
+        return _held_out("mini")
+
+    def lessons(self, policy: Policy) -> Iterator[Lesson]:
+        return household_lessons(*_demonstrators(policy, self.limits.max_turns), _READ_GAMES)
+
+    def tutor(self, task_id: str) -> Tutor:
+        benchmark, _ = self.held_out()
+        return HouseholdTutor(benchmark.make(task_id).reset().text, random.Random(f"tutor:{task_id}"))
 
     def fresh(self) -> Policy:
         assets, spec = load_assets(), self.spec
@@ -117,8 +183,7 @@ class HouseholdCourse:
 
 def successful_episodes(policy: Policy, benchmark: Benchmark, panel: Panel, turns: int) -> dict[str, str]:
     """Task id -> the actions of a demonstrator's first episode that succeeds within `turns`, as hindsight text."""
-    homes = plausible_homes(load_assets().fits)
-    demonstrator = Demonstrator(replace(DemonstrationSpec(), max_turns=turns), policy.transcript, homes)
+    demonstrator = _demonstrator(policy, turns)
     hints = {}
     for task in panel.tasks:
         rng = random.Random(f"hint:{task.id}")
@@ -127,6 +192,20 @@ def successful_episodes(policy: Policy, benchmark: Benchmark, panel: Panel, turn
         if actions is not None:
             hints[task.id] = "\n".join(actions)
     return hints
+
+
+def _demonstrator(policy: Policy, turns: int) -> Demonstrator:
+    """One whose episodes end within so many turns."""
+    homes = plausible_homes(load_assets().fits)
+    return Demonstrator(replace(DemonstrationSpec(), max_turns=turns), policy.transcript, homes)
+
+
+def _demonstrators(policy: Policy, turns: int) -> tuple[Demonstrator, Demonstrator]:
+    """Who solves tasks to be told of it, and who shows how one goes on with a block: with the same habits."""
+    usual = DemonstrationSpec()
+    hinted = replace(usual, max_turns=turns, hinted=1.0, observation_weight=0.0, informed=usual.skill)
+    homes = plausible_homes(load_assets().fits)
+    return _demonstrator(policy, turns), Demonstrator(hinted, policy.transcript, homes)
 
 
 def _held_out(suite: str) -> tuple[Benchmark, Panel]:

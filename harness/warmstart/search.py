@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
+from stepcredit.envs.contract import Benchmark
+from stepcredit.envs.panel import Panel, Task
 from stepcredit.envs.searchqa.benchmark import SearchQaBenchmark
 from stepcredit.envs.searchqa.env import Rules, SearchQaEnv
 from stepcredit.envs.searchqa.questions import Dataset, Question
@@ -20,7 +23,7 @@ from stepcredit.envs.searchqa.retrieval.contract import Retriever
 from stepcredit.envs.searchqa.synthetic import synthetic_corpus
 from stepcredit.envs.searchqa.synthetic.expert import Habits, Solver, Turn, solution
 from stepcredit.envs.searchqa.synthetic.phrases import kinds, phrases
-from stepcredit.envs.searchqa.synthetic.questions import endless_drafts, solutions
+from stepcredit.envs.searchqa.synthetic.questions import drafts, endless_drafts, solutions
 from stepcredit.envs.searchqa.synthetic.shapes import Draft, Hop, Subjects, facts_of
 from stepcredit.envs.searchqa.synthetic.world import VERSION, make_world
 from stepcredit.envs.searchqa.text import information
@@ -28,12 +31,16 @@ from stepcredit.harness.model.policy import Policy, fresh_policy
 from stepcredit.harness.model.tokenizer import phrase_tokenizer, token_bytes_table
 from stepcredit.harness.model.transcript import Transcript
 from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.spec import RolloutSpec
 from stepcredit.harness.warmstart.cloning import CloningSpec
 from stepcredit.harness.warmstart.demonstrations import Demonstration, Tape, hint_turn
 from stepcredit.harness.warmstart.embeddings import word_embeddings
 from stepcredit.harness.warmstart.measure import Measurement, measure
+from stepcredit.harness.warmstart.reading import Actions, Lesson, ReadingSpec, Tutor
+from stepcredit.methods.contract import Step
 
 _SAMPLED = 4000
+_READ_WORLDS = 10_001
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,44 @@ def _slip(intended: Turn, rng: random.Random) -> Turn:
     return Turn(intended.thought, f"<search> {rng.choice(synthetic_corpus().passages).title}</search>")
 
 
+class SearchTutor:
+    """See `stepcredit.harness.warmstart.reading.Tutor`: the solver, with the habits of demonstrations."""
+
+    def __init__(self, draft: Draft, guesses: Mapping[str, Sequence[str]], rng: random.Random) -> None:
+        self._rng, self._solver = rng, Solver(draft, SearchDemonstrationSpec().habits, guesses, rng)
+
+    def observe(self, step: Step) -> None:
+        if step.valid:
+            self._solver.read(step.observation)
+
+    def answer(self, told: Actions) -> tuple[str, str]:
+        turn = self._solver.informed_by(told, self._rng).decide()
+        return f"<think>{turn.thought}</think>", turn.action
+
+    def straight(self, told: Actions) -> str:
+        return self._solver.informed_by(told, self._rng, faultless=True).decide().sent
+
+
+def search_lessons(demonstrator: SearchDemonstrator, first: int, a_world: int, rng: random.Random) -> Iterator[Lesson]:
+    """Questions about worlds from number `first` on, `a_world` in each; none of them is the benchmark's."""
+    guesses = values_by_slot()
+    for number in count(first):
+        with TemporaryDirectory() as folder:
+            retriever = Bm25Retriever(synthetic_corpus(number), cache=Path(folder))
+        for place, draft in enumerate(islice(endless_drafts(number, rng), a_world)):
+            yield Lesson(
+                Task(f"reading/{number}/{place}", "nq", "0" * 64),
+                partial(SearchQaEnv, question_of(draft), retriever, Rules()),
+                partial(SearchTutor, draft, guesses),
+                partial(_solved, draft),
+                partial(demonstrator.episode, draft, retriever),
+            )
+
+
+def _solved(draft: Draft, _: random.Random) -> list[str]:
+    return solution(draft)
+
+
 @dataclass(frozen=True, slots=True)
 class SearchWarmstartSpec:
     """Everything that determines the shipped weights."""
@@ -145,6 +190,7 @@ class SearchWarmstartSpec:
     hidden: int = 128
     demonstrations: SearchDemonstrationSpec = SearchDemonstrationSpec()
     cloning: CloningSpec = CloningSpec(steps=3000)
+    reading: ReadingSpec | None = None
 
 
 class SearchCourse:
@@ -158,6 +204,26 @@ class SearchCourse:
     @property
     def cloning(self) -> CloningSpec:
         return self.spec.cloning
+
+    @property
+    def reading(self) -> ReadingSpec | None:
+        return self.spec.reading
+
+    @property
+    def limits(self) -> RolloutSpec:
+        return build_spec(model="tiny", benchmark="searchqa", suite=None, method="grpo", seed=0).rollout
+
+    def held_out(self) -> tuple[Benchmark, Panel]:
+        benchmark = SearchQaBenchmark("synthetic")
+        return benchmark, benchmark.panel("test")
+
+    def lessons(self, policy: Policy) -> Iterator[Lesson]:
+        shown = replace(self.spec.demonstrations, hinted=1.0, observation_weight=0.0)
+        rng, demonstrator = random.Random(f"reading:{self.spec.seed}"), SearchDemonstrator(shown, policy.transcript)
+        return search_lessons(demonstrator, _READ_WORLDS, self.spec.demonstrations.per_world, rng)
+
+    def tutor(self, task_id: str) -> Tutor:
+        return SearchTutor(drafts()[task_id], values_by_slot(), random.Random(f"tutor:{task_id}"))
 
     def fresh(self) -> Policy:
         spec, tokenizer = self.spec, phrase_tokenizer(phrases())
@@ -178,10 +244,9 @@ class SearchCourse:
         return {"generator_version": VERSION, **SearchQaBenchmark("synthetic").provenance()}
 
     def measure(self, policy: Policy) -> list[Measurement]:
-        benchmark = SearchQaBenchmark("synthetic")
+        benchmark, panel = self.held_out()
         hints = {task: "\n".join(actions) for task, actions in solutions().items()}
-        limits = build_spec(model="tiny", benchmark="searchqa", suite=None, method="grpo", seed=0).rollout
-        return measure(policy, benchmark, benchmark.panel("test"), limits, hints)
+        return measure(policy, benchmark, panel, self.limits, hints)
 
 
 def values_by_slot() -> dict[str, Sequence[str]]:

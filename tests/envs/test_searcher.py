@@ -60,6 +60,54 @@ def test_a_hint_shortens_the_search() -> None:
     assert shorter >= 25
 
 
+OPENABLE = frozenset(kind.lower() for kind in load_assets().openable)
+ROOM = """Looking quickly around you, you see a bed 1, a drawer 1, a desk 1, and a safe 1.
+
+Your task is to: put a book in bed."""
+
+
+def _reader() -> Searcher:
+    expert = Searcher(HOMES, Skill(waste=1.0), random.Random(0))
+    expert.begin(ROOM)
+    return expert
+
+
+def _informed(expert: Searcher, *actions: str) -> str:
+    return expert.informed_by(actions, OPENABLE, random.Random(1), faultless=True).decide().action
+
+
+def test_told_where_things_were_it_goes_there_and_stays_itself() -> None:
+    expert = _reader()
+    actions = ("go to drawer 1", "open drawer 1", "take book 2 from drawer 1", "go to bed 1", "take book 2 from bed 1")
+    assert _informed(expert, *actions) == "go to drawer 1"
+    assert expert.contents == {}
+    assert expert.skill.waste == 1.0
+
+
+def test_what_others_saw_in_vain_it_leaves_out() -> None:
+    seen = ("go to bed 1", "go to desk 1", "go to safe 1", "open safe 1", "go to drawer 1")
+    assert _informed(_reader(), *seen) == "go to drawer 1"  # was closed, and nobody opened it
+
+
+def test_its_own_eyes_count_for_more() -> None:
+    expert = _reader()
+    expert.observe("go to desk 1", "You arrive at desk 1. On the desk 1, you see a pen 1.")
+    assert _informed(expert, "go to desk 1", "take book 1 from desk 1") != "take book 1 from desk 1"
+
+
+def test_other_rooms_tell_it_nothing() -> None:
+    told = ("go to fridge 1", "open fridge 1", "take book 1 from fridge 1")
+    assert _reader().informed_by(told, OPENABLE, random.Random(1)).contents == {}
+
+
+def test_told_where_the_light_was() -> None:
+    expert = Searcher(HOMES, Skill(), random.Random(0))
+    expert.begin(ROOM.replace("put a book in bed", "examine the book with the desklamp"))
+    expert.observe("go to bed 1", "You arrive at bed 1. On the bed 1, you see a book 1.")
+    expert.observe("take book 1 from bed 1", "You pick up the book 1 from the bed 1.")
+    assert _informed(expert, "take book 1 from bed 1", "go to desk 1", "use desklamp 1") == "go to desk 1"
+
+
 @pytest.mark.parametrize("index", range(6))
 def test_what_it_has_not_seen_does_not_change_what_it_does(index: int) -> None:
     drawn = generate("mini", "valid_unseen", Subset.PICK, index)

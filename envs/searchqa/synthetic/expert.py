@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
+from stepcredit.envs.searchqa.metrics import exact_match
 from stepcredit.envs.searchqa.synthetic.shapes import Draft, Hop
 
 
@@ -32,6 +34,11 @@ class Turn:
     thought: str
     action: str
 
+    @property
+    def sent(self) -> str:
+        """The action as environments take it."""
+        return self.action.replace("> ", ">")
+
 
 class Solver:
     """Plays one question.
@@ -42,12 +49,25 @@ class Solver:
 
     def __init__(self, draft: Draft, habits: Habits, guesses: Mapping[str, Sequence[str]], rng: random.Random) -> None:
         self._draft, self._habits, self._guesses, self._rng = draft, habits, guesses, rng
-        self._next, self._known = 0, ""
+        self._next, self._known, self._told = 0, "", ""
         self._guess_at = rng.randrange(len(draft.hops)) if rng.random() < habits.guess else -1
 
     def settle(self) -> None:
         """From now on make no mistakes, as with a hint at hand."""
         self._habits, self._guess_at = Habits(), -1
+
+    def informed_by(self, actions: Sequence[str], rng: random.Random, *, faultless: bool = False) -> Solver:
+        """A twin that, where it would guess, answers as another episode did; it knows whether that was right.
+
+        Args:
+            actions: of any other episode on the question.
+            rng: of the twin's choices.
+            faultless: whether it also stops asking carelessly.
+        """
+        twin, told = copy(self), _answer_in(actions)
+        twin._rng, twin._told = rng, told if exact_match(told, self._draft.answers) else ""
+        twin._habits = Habits() if faultless else self._habits
+        return twin
 
     def decide(self) -> Turn:
         """The next turn."""
@@ -57,13 +77,15 @@ class Solver:
             told = self._known.endswith(_spaced(answer))
             return Turn(self._known if told else f"{self._known}, so{_spaced(answer)}", _answer(answer))
         if self._next == self._guess_at:
-            guess = self._rng.choice(self._guesses[hops[-1].slot])
+            guess = self._told or self._rng.choice(self._guesses[hops[-1].slot])
             return Turn(f"{self._known} guess", _answer(guess))
         missing = "".join(f" {hop.slot}" for hop in hops[self._next :])
         return Turn(f"{self._known} need{missing}", _search(self._query(hops[self._next])))
 
     def read(self, observation: str) -> None:
         """Take in what a search found; where it is not what was looked for, the same is looked for again."""
+        if self._next == len(self._draft.hops):
+            return
         hop = self._draft.hops[self._next]
         if f"(Title: {hop.title})" in observation and hop.value in observation:
             self._next, self._known = self._next + 1, f" {hop.slot} is {hop.value}"
@@ -79,6 +101,12 @@ class Solver:
 def solution(draft: Draft) -> list[str]:
     """The actions of a flawless episode."""
     return [*(_search(hop.query).replace("> ", ">") for hop in draft.hops), f"<answer>{draft.answers[0]}</answer>"]
+
+
+def _answer_in(actions: Sequence[str]) -> str:
+    """What an episode answered; empty if nothing."""
+    last = actions[-1] if actions else ""
+    return last.removeprefix("<answer>").removesuffix("</answer>").strip() if last.startswith("<answer>") else ""
 
 
 def _search(query: str) -> str:

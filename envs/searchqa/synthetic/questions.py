@@ -24,9 +24,15 @@ def synthetic_questions() -> tuple[Question, ...]:
 
 
 @cache
+def drafts() -> Mapping[str, Draft]:
+    """Question id -> how it is answered."""
+    return {asked.id: draft for asked, draft in _all_drawn()}
+
+
+@cache
 def solutions() -> Mapping[str, Sequence[str]]:
     """Question id -> the actions of a flawless episode."""
-    return {asked.id: solution(draft) for asked, draft in _all_drawn()}
+    return {question: solution(draft) for question, draft in drafts().items()}
 
 
 def _all_drawn() -> Iterator[tuple[Question, Draft]]:

@@ -12,6 +12,7 @@ from stepcredit.harness.model.policy import Policy, weights_sha256
 from stepcredit.harness.warmstart.build import build
 from stepcredit.harness.warmstart.cloning import CloningSpec
 from stepcredit.harness.warmstart.demonstrations import Demonstration
+from stepcredit.harness.warmstart.reading import ReadingSpec
 from stepcredit.harness.warmstart.search import (
     SearchCourse,
     SearchDemonstrationSpec,
@@ -19,6 +20,7 @@ from stepcredit.harness.warmstart.search import (
     SearchWarmstartSpec,
 )
 
+READING = ReadingSpec(games=1, group=2, cloning=CloningSpec(steps=1, batch=2))
 EPISODES = replace(SearchDemonstrationSpec(), drills=0.0, habits=Habits())
 
 
@@ -84,5 +86,7 @@ def test_words_of_a_kind_begin_alike(policy: Policy) -> None:
 
 
 def test_the_same_spec_gives_the_same_bits() -> None:
-    course = SearchCourse(replace(SearchWarmstartSpec(), layers=1, hidden=64, cloning=CloningSpec(steps=2)))
+    course = SearchCourse(
+        replace(SearchWarmstartSpec(), layers=1, hidden=64, cloning=CloningSpec(steps=2), reading=READING)
+    )
     assert weights_sha256(build(course, lambda _: None).model) == weights_sha256(build(course, lambda _: None).model)

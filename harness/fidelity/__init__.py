@@ -1,0 +1,1 @@
+"""Whether credit says what actions caused: step advantages from fresh continuations, and what is compared with them."""
