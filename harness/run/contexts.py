@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stepcredit.envs.panel import Task
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.errors import UserError
@@ -13,6 +12,7 @@ from stepcredit.harness.run.given import complete
 from stepcredit.harness.run.schedule import tasks_of_update
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
+from stepcredit.harness.setup.showing import task_named
 from stepcredit.harness.spec import RunSpec
 from stepcredit.methods.gaps import Lesson, lesson_of
 from stepcredit.methods.hindsight import TaughtConfig
@@ -53,7 +53,7 @@ def teacher_contexts(spec: RunSpec, parts: Parts, task_id: str | None) -> tuple[
     if not isinstance(config, TaughtConfig):
         raise UserError(f"method {spec.method!r} has no teacher in hindsight")
     others = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, 0)
-    task = others[0] if task_id is None else _task(task_id, parts)
+    task = others[0] if task_id is None else task_named(parts.train_panel, task_id)
     tasks = [task, *(other for other in others if other != task)]
     player = Player.of(parts.policy, parts.benchmark, spec.engine)
     groups = rollout(player, tasks, spec.rollout, Draws(spec.seed, update=0))
@@ -63,17 +63,6 @@ def teacher_contexts(spec: RunSpec, parts: Parts, task_id: str | None) -> tuple[
         _context(index, trajectory.success, lesson, parts.policy.transcript)
         for index, (trajectory, lesson) in enumerate(zip(group.trajectories, lessons, strict=True))
     ]
-
-
-def _task(task_id: str, parts: Parts) -> Task:
-    found = next((task for task in parts.train_panel.tasks if task.id == task_id), None)
-    if found is None:
-        panel = parts.train_panel
-        raise UserError(
-            f"split {panel.split} of {panel.benchmark}-{panel.suite} has no task {task_id!r}; "
-            f"`stepcredit panel {panel.benchmark} --suite {panel.suite} --split {panel.split}` lists them"
-        )
-    return found
 
 
 def _context(index: int, success: bool, lesson: Lesson | None, transcript: Transcript) -> TeacherContext:

@@ -10,6 +10,7 @@ import numpy as np
 
 from stepcredit.envs import load_benchmark
 from stepcredit.envs.contract import Benchmark, EnvError, TurnFormat
+from stepcredit.envs.panel import Panel, Task
 from stepcredit.harness.episodes.prompts import Prompt, Tokens, new_prompt
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import load_transcript
@@ -78,7 +79,8 @@ def shown_turns(spec: RunSpec, task: str | None, turns: int, arm: Arm = Arm.STUD
         EnvError: unknown benchmark, unusable data, or no reference episode for an arm that needs one.
     """
     benchmark = load_benchmark(spec.benchmark, spec.suite, spec.env_options)
-    chosen = _task(benchmark, spec.train_split, task)
+    panel = benchmark.panel(spec.train_split)
+    chosen = panel.tasks[0].id if task is None else task_named(panel, task).id
     tokenizer, transcript = load_transcript(spec.model, benchmark, thinking=spec.rollout.thinking)
     control = frozenset(special_tokens(tokenizer).values())
     actions = _actions(benchmark, chosen, arm)
@@ -87,17 +89,19 @@ def shown_turns(spec: RunSpec, task: str | None, turns: int, arm: Arm = Arm.STUD
     return chosen, list(_played(benchmark, chosen, actions[: turns - 1], new_prompt(transcript, spec.rollout), writer))
 
 
-def _task(benchmark: Benchmark, split: str, wanted: str | None) -> str:
-    panel = benchmark.panel(split)
-    names = [task.id for task in panel.tasks]
-    if wanted is None:
-        return names[0]
-    if wanted not in names:
+def task_named(panel: Panel, wanted: str) -> Task:
+    """The panel's task of that id.
+
+    Raises:
+        UserError: it has none.
+    """
+    found = next((task for task in panel.tasks if task.id == wanted), None)
+    if found is None:
         raise UserError(
-            f"split {split} of {panel.benchmark}-{panel.suite} has no task {wanted!r}; "
-            f"`stepcredit panel {panel.benchmark} --suite {panel.suite} --split {split}` lists them"
+            f"split {panel.split} of {panel.benchmark}-{panel.suite} has no task {wanted!r}; "
+            f"`stepcredit panel {panel.benchmark} --suite {panel.suite} --split {panel.split}` lists them"
         )
-    return wanted
+    return found
 
 
 def _actions(benchmark: Benchmark, task: str, arm: Arm) -> tuple[str, ...]:
