@@ -25,9 +25,6 @@ from stepcredit.harness.recipes.places import (
 from stepcredit.harness.recipes.recipe import Deviation, PaperRecipe, Sourced, not_published, read_from
 from stepcredit.harness.recipes.verl_agent import ROWS
 
-_FIELDS = {
-    path: field for path, field in gigpo.ALFWORLD.fields.items() if not path.startswith("method") and path not in ROWS
-}
 _PLACE = {"model": "qwen2.5-3b"}
 
 
@@ -36,7 +33,7 @@ def _on_alfworld(
 ) -> PaperRecipe:
     """The method's own fields, and GiGPO's where `silent` says that the authors did something else."""
     carried = {"task": Deviation(silent, "ALFWorld, by GiGPO's recipe", next(iter(fields.values())).source)}
-    usual = {**not_published(_FIELDS), **read_from(OURS, _PLACE)}
+    usual = {**not_published(gigpo.FOR_EPISODES), **read_from(OURS, _PLACE)}
     others = {topic: item for topic, item in gigpo.ALFWORLD.deviations.items() if topic != "other models"}
     return PaperRecipe(name, paper, {**usual, **fields}, {**not_published(others), **carried, **deviations})
 

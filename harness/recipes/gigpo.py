@@ -108,4 +108,10 @@ SEARCHQA = PaperRecipe(
     },
 )
 
+FOR_EPISODES = {
+    path: field for path, field in ALFWORLD.fields.items() if not path.startswith("method") and path not in ROWS
+}
+"""ALFWorld's for a method that gives all steps one score."""
+
+
 ALL = (ALFWORLD, SEARCHQA)

@@ -48,7 +48,7 @@ ALFWORLD = PaperRecipe(
     name="stepopsd-alfworld",
     paper="StepOPSD, arXiv 2605.27140",
     fields={
-        **not_published({p: field for p, field in gigpo.ALFWORLD.fields.items() if not p.startswith("method")}),
+        **not_published(gigpo.FOR_EPISODES),
         **_METHOD,
         **_CODE,
         **read_from(

@@ -14,7 +14,7 @@ from stepcredit.envs.family import Suite
 from stepcredit.harness.engine.vllm import TESTED, vllm_version
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.presets import Source, preset_named
-from stepcredit.harness.spec import EngineName, Reference, RolloutSpec, RunSpec
+from stepcredit.harness.spec import EngineName, Penalised, Reference, RolloutSpec, RunSpec
 from stepcredit.harness.words import one_of, spelled
 
 _CHOSEN_BY_OPTION = {"model", "benchmark", "suite", "method", "seed"}
@@ -82,8 +82,9 @@ def build_spec(
 def _suit_method(content: dict[str, Any], model: str, method: str, overrides: Sequence[str]) -> None:
     """What follows from model and method where nothing was said.
 
-    Models that chat read a peer's whole text. A recipe whose KL term follows its teacher is another method's too, and
-    one that keeps no snapshot has the start as reference.
+    Models that chat read a peer's whole text. A recipe is another method's too: one that keeps no snapshot has the
+    start as reference where the recipe's KL term follows its teacher, and one that gives all steps one score pays by
+    episode where the recipe's steps pay for themselves.
     """
     from stepcredit.methods.registry import build, method_named
 
@@ -91,11 +92,16 @@ def _suit_method(content: dict[str, Any], model: str, method: str, overrides: Se
     told = options.get("hindsight", "peer_traj") in ("peer_traj", "golden_rollout")
     if preset_named(model).source is not Source.EMBEDDED and told and "hindsight_text" in fields:
         options.setdefault("hindsight_text", "full")
-    objective = content.get("objective", {})
-    asked = any(text.startswith("objective.reference=") for text in overrides)
-    follows = objective.get("reference") == Reference.TEACHER and not asked
-    if follows and build(method, options).needs.stale_refresh is None:
-        del objective["reference"]
+    objective, built = content.get("objective", {}), build(method, options)
+    _leave_out(objective, "reference", Reference.TEACHER, overrides, has_effect=built.needs.stale_refresh is not None)
+    _leave_out(objective, "penalised", Penalised.STEP, overrides, has_effect=built.scores_steps)
+
+
+def _leave_out(objective: dict[str, Any], name: str, value: str, overrides: Sequence[str], *, has_effect: bool) -> None:
+    """Drop a recipe's value that means nothing to the method, unless it was asked for."""
+    asked = any(text.startswith(f"objective.{name}=") for text in overrides)
+    if objective.get(name) == value and not asked and not has_effect:
+        del objective[name]
 
 
 def evaluated_elsewhere(spec: RunSpec, suite: str | None, overrides: Sequence[str]) -> RunSpec:

@@ -17,8 +17,9 @@ from stepcredit.harness.setup.comparison import Difference, described, deviation
 from stepcredit.harness.setup.parts import assemble
 from stepcredit.harness.setup.published import published_spec
 from stepcredit.harness.setup.settings import build_spec
-from stepcredit.harness.spec import Reference, RunSpec
+from stepcredit.harness.spec import Penalised, Reference, RunSpec
 from stepcredit.methods.contract import MethodError
+from stepcredit.methods.registry import build
 
 ROOT = Path(__file__).resolve().parents[3]
 REFERENCES = sorted(path.parent for path in ROOT.glob("results/reference*/*/manifest.json"))
@@ -247,6 +248,17 @@ def test_steps_that_pay_need_a_method_that_scores_them() -> None:
         assemble(chosen(pays, costs, method="stepopsd"), "cpu")
     with pytest.raises(UserError, match=r"no effect while objective\.invalid_penalty is 0"):
         assemble(chosen(pays, "method_options.rows=true"), "cpu")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_pay_where_the_method_scores_them(name: str) -> None:
+    recipe = recipe_named(name)
+    for method in (recipe.value("method"), "grpo", "opd", "gigpo"):
+        spec = published_spec(recipe, method=method, seed=0)
+        scored = build(spec.method, spec.method_options).scores_steps
+        assert spec.objective.penalised is Penalised.EPISODE or scored
+    kept = published_spec(recipe, seed=0).objective.penalised
+    assert kept == recipe.settings.get("objective.penalised", Penalised.EPISODE), "its own method keeps what it says"
 
 
 @pytest.mark.parametrize("benchmark", ["alfworld", "searchqa"])
