@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from stepcredit.envs.panel import Panel
 
@@ -83,6 +83,16 @@ class Env(Protocol):
     @property
     def metrics(self) -> Mapping[str, float]:
         """What else is worth recording of the episode as it stands; the same names for every task of a benchmark."""
+        ...
+
+
+@runtime_checkable
+class Chance(Protocol):
+    """What an environment has besides where its consequences depend on chance: then it is deterministic given the task,
+    the actions and these seeds, and an action taken anew may end in another way."""
+
+    def chance(self, seed: int) -> None:
+        """Told before each step what it draws from."""
         ...
 
 

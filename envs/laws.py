@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from stepcredit.envs.contract import Benchmark, Env, EnvError, StepResult
+from stepcredit.envs.contract import Benchmark, Chance, Env, EnvError, StepResult
 
 _TASKS, _TURNS = 12, 12
 _ODD = ("", "dance wildly", "\x00 ü")
@@ -54,6 +54,18 @@ def clones_go_their_own_way(benchmark: Benchmark, split: str) -> None:
             _require(env.step(action) == result, f"{task_id}: a clone was answered differently after {action!r}")
 
 
+def chance_repeats(benchmark: Benchmark, split: str) -> None:
+    """Where consequences depend on chance, equal actions with equal seeds have equal ones."""
+    for task_id in _tasks(benchmark, split):
+        one, other = benchmark.make(task_id), benchmark.make(task_id)
+        one.reset()
+        other.reset()
+        for seed, (action, result) in enumerate(_walk(one, task_id, seeded=True)):
+            _draw(other, seed)
+            again = other.step(action)
+            _require(result == again, f"{task_id} answers {action!r} with {result}, then with {again}, by one seed")
+
+
 def references_succeed(benchmark: Benchmark, split: str) -> None:
     """Where there is a reference episode, its actions are admitted, and the last one ends in success."""
     for task_id in _tasks(benchmark, split):
@@ -93,6 +105,7 @@ PROMISES: tuple[Check, ...] = (
     panels_repeat,
     episodes_repeat,
     clones_go_their_own_way,
+    chance_repeats,
     references_succeed,
     tasks_are_in_the_first_text,
     metrics_have_the_same_names,
@@ -117,12 +130,19 @@ def _tasks(benchmark: Benchmark, split: str) -> Sequence[str]:
     return ids[:: max(1, len(ids) // _TASKS)][:_TASKS]
 
 
-def _walk(env: Env, task_id: str) -> Iterator[tuple[str, StepResult]]:
+def _draw(env: Env, seed: int) -> None:
+    if isinstance(env, Chance):
+        env.chance(seed)
+
+
+def _walk(env: Env, task_id: str, *, seeded: bool = False) -> Iterator[tuple[str, StepResult]]:
     """Random actions, now and then one that nobody offers, until the episode ends or is long enough."""
     rng, actions = random.Random(f"promise:{task_id}"), tuple[str, ...]()
     for turn in range(_TURNS):
         offered = actions if turn and actions and rng.random() < 0.8 else _ODD
         action = rng.choice(offered)
+        if seeded:
+            _draw(env, turn)
         result = env.step(action)
         yield action, result
         if result.done:

@@ -27,15 +27,17 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
             "alfworld.phrases alfworld.reference alfworld.rooms alfworld.subsets alfworld.text",
             "searchqa.answers searchqa.corpus searchqa.jsonl searchqa.literals searchqa.metrics searchqa.parquet "
             "searchqa.questions searchqa.text",
+            "diagnostic.process",
         ),
         (
             "alfworld.game alfworld.generator alfworld.goal alfworld.record alfworld.searcher alfworld.sources",
             "searchqa.hub searchqa.layouts searchqa.loaders searchqa.placing searchqa.splits",
             "searchqa.synthetic",
+            "diagnostic.puzzles",
         ),
         ("alfworld.engine alfworld.identity alfworld.oracle alfworld.world", "searchqa.sources"),
         ("searchqa.retrieval",),
-        ("alfworld", "searchqa"),
+        ("alfworld", "searchqa", "diagnostic"),
         ("*",),  # the registry of benchmarks
     ),
     "harness": (
@@ -46,7 +48,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("episodes", "record"),
         ("capability", "fidelity", "setup"),
         ("run", "warmstart"),
-        ("imitation",),
+        ("credit_study", "imitation"),
         ("bench", "study"),
         ("cli",),
     ),

@@ -16,6 +16,7 @@ import stepcredit
 from stepcredit.envs import places
 from stepcredit.harness.cli import (
     capability,
+    credit_study,
     extend,
     fetch,
     hindsight,
@@ -79,6 +80,7 @@ app.add_typer(recipe.recipe)
 app.command()(inspect.panel)
 app.command()(transcript.transcript)
 app.command()(hindsight.hindsight)
+app.command()(credit_study.credit_study)
 app.command()(inspect.doctor)
 
 

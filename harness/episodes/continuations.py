@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from stepcredit.harness.seeds import Draws
 from stepcredit.harness.spec import ObjectiveSpec, RolloutSpec
 from stepcredit.methods.contract import Group, Trajectory
 
-_Place = tuple[int, int, int]
+Place = tuple[int, int, int]
 """Group, trajectory and step."""
 
 
@@ -49,13 +48,8 @@ def with_continuations(
     Raises:
         UserError: an environment does not show or answer now what was recorded.
     """
-    returns: dict[_Place, tuple[float, ...]] = {}
-    scale, penalties = wanted.objective.reward_scale, [penalty_in(group, wanted.objective) for group in groups]
-    branches = _branches(player, tasks, groups, spec, wanted)
-    for part in _parts(branches, max(1, AT_A_TIME // wanted.count)):
-        play(player, [episode for _, episodes in part for episode in episodes], spec)
-        for place, episodes in part:
-            returns[place] = tuple(pay(episode.finished(), scale, penalties[place[0]]) for episode in episodes)
+    everywhere = range(wanted.count)
+    returns = returns_from(player, tasks, groups, spec, wanted, lambda _: everywhere)
     return [
         replace(
             group,
@@ -68,9 +62,35 @@ def with_continuations(
     ]
 
 
+def returns_from(
+    player: Player,
+    tasks: Sequence[Task],
+    groups: Sequence[Group],
+    spec: RolloutSpec,
+    wanted: Continuations,
+    samples: Callable[[Place], range],
+) -> dict[Place, tuple[float, ...]]:
+    """What fresh episodes from each state earn; which of its samples are drawn is asked for state by state.
+
+    The first step of a group stands for all of its first steps. See `with_continuations`.
+    """
+    returns: dict[Place, tuple[float, ...]] = {}
+    scale, penalties = wanted.objective.reward_scale, [penalty_in(group, wanted.objective) for group in groups]
+    for part in _parts(_branches(player, tasks, groups, spec, wanted, samples)):
+        play(player, [episode for _, episodes in part for episode in episodes], spec)
+        for place, episodes in part:
+            returns[place] = tuple(pay(episode.finished(), scale, penalties[place[0]]) for episode in episodes)
+    return returns
+
+
 def _branches(
-    player: Player, tasks: Sequence[Task], groups: Sequence[Group], spec: RolloutSpec, wanted: Continuations
-) -> Iterator[tuple[_Place, list[Episode]]]:
+    player: Player,
+    tasks: Sequence[Task],
+    groups: Sequence[Group],
+    spec: RolloutSpec,
+    wanted: Continuations,
+    samples: Callable[[Place], range],
+) -> Iterator[tuple[Place, list[Episode]]]:
     """Episodes that are about to take the turn of each step, those of a shared first state once."""
     for g, (task, group) in enumerate(zip(tasks, groups, strict=True)):
         bases = open_episodes(task, player.benchmark.make, player.policy.transcript, spec, wanted.draws.of_turn)
@@ -80,7 +100,7 @@ def _branches(
                 if not np.array_equal(base.prompt, step.prompt_ids):
                     raise _changed(trajectory, f"before step {k} it shows something else than it did")
                 if k or not i:
-                    yield (g, i, k), [base.branch(wanted.draws.of_branch(k, n)) for n in range(wanted.count)]
+                    yield (g, i, k), [base.branch(wanted.draws.of_branch(k, n)) for n in samples((g, i, k))]
                 answer = base.replay(step)
                 if answer != step.observation:
                     raise _changed(trajectory, f"step {k} is answered with {answer!r}, not with {step.observation!r}")
@@ -95,6 +115,14 @@ def _changed(trajectory: Trajectory, how: str) -> UserError:
     )
 
 
-def _parts(branches: Iterator[tuple[_Place, list[Episode]]], size: int) -> Iterator[list[tuple[_Place, list[Episode]]]]:
-    while part := list(islice(branches, size)):
+def _parts(branches: Iterator[tuple[Place, list[Episode]]]) -> Iterator[list[tuple[Place, list[Episode]]]]:
+    part: list[tuple[Place, list[Episode]]] = []
+    live = 0
+    for branch in branches:
+        if part and live + len(branch[1]) > AT_A_TIME:
+            yield part
+            part, live = [], 0
+        part.append(branch)
+        live += len(branch[1])
+    if part:
         yield part

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from stepcredit.envs.contract import Env, EnvError, EnvFailure
+from stepcredit.envs.contract import Chance, Env, EnvError, EnvFailure
 from stepcredit.envs.panel import Task
 from stepcredit.harness.engine.contract import Sample
 from stepcredit.harness.episodes.prompts import Prompt, Tokens, new_prompt
@@ -86,7 +86,7 @@ class Episode:
         A truncated response sends the empty action, which no environment admits.
         """
         tracker, prompt, seed, state_key = sample.tracker, self.prompt, self.seed, self._env.state_key
-        text, valid, following = self._take(sample.token_ids, tracker.action_text)
+        text, valid, following = self._take(sample.token_ids, tracker.action_text, seed)
         self._steps.append(
             Step(
                 prompt_ids=prompt,
@@ -109,7 +109,7 @@ class Episode:
 
     def replay(self, step: Step) -> str:
         """Take a recorded turn again; returns what the environment answers now."""
-        text, _, _ = self._take(step.response_ids, step.action_text)
+        text, _, _ = self._take(step.response_ids, step.action_text, step.seed)
         self._steps.append(step)
         return text
 
@@ -133,8 +133,10 @@ class Episode:
             metrics=dict(self._env.metrics),
         )
 
-    def _take(self, response: Tokens, action: str) -> tuple[str, bool, list[int]]:
+    def _take(self, response: Tokens, action: str, seed: int) -> tuple[str, bool, list[int]]:
         """What the environment answers, whether it admits the action, and the tokens that follow."""
+        if isinstance(self._env, Chance):
+            self._env.chance(seed)
         try:
             result = self._env.step(action)
         except EnvFailure:

@@ -98,6 +98,11 @@ _TINY_SEARCH: Mapping[str, Any] = {
     "evaluation": {"split": "test"},
 }
 
+_TINY_DIAGNOSTIC: Mapping[str, Any] = {
+    "rollout": {"tasks": 8, "group": 8, "max_turns": 10, "max_response_tokens": 24},
+    "evaluation": {"split": "test"},
+}
+
 # The reasoning counts as well where an action is a query (arXiv 2605.27140).
 _SEARCH_METHODS: Mapping[str, Mapping[str, Any]] = {"stepopsd": {"target": "clean_step_no_observation"}}
 
@@ -112,6 +117,7 @@ _OFFLOADED: Mapping[str, Recipe] = {  # 165 GiB would be needed otherwise
 _TINY_RECIPES: Mapping[str, Recipe] = {
     "alfworld": Recipe("mini", _TINY, folder="tiny"),
     "searchqa": Recipe("synthetic", _TINY_SEARCH, _SEARCH_METHODS, folder="tiny-searchqa"),
+    "diagnostic": Recipe("critical_step", _TINY_DIAGNOSTIC, folder="tiny-diagnostic"),
 }
 
 PRESETS: Mapping[str, Preset] = {

@@ -80,7 +80,7 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
         learner.kept.refresh(update)
         given = complete(groups, tasks, parts.method.needs, learner.player, spec, update, parts.skills)
         rewarded = paid(given, spec.objective)
-        credits = _credits(parts.method, rewarded, learner.rescorer, update)
+        credits = credits_of(parts.method, rewarded, learner.rescorer, update)
         notes = _cut(learner.rescorer, credits) | _at_risk(learner.rescorer) | _unserved(parts.method, rewarded)
     with seconds.of("update_s"):
         # The penalty has done its work in the credit: the objective reads tokens, and rows tell what happened.
@@ -92,7 +92,7 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
     state.timings.append(seconds.row(state.update))
 
 
-def _credits(method: Method, groups: Sequence[Group], rescorer: ModelRescorer, update: int) -> list[list[Credit]]:
+def credits_of(method: Method, groups: Sequence[Group], rescorer: ModelRescorer, update: int) -> list[list[Credit]]:
     """The method's verdict on each group, checked: a wrong one is refused by the method's name, not trained on."""
     credits = []
     for group in groups:

@@ -27,8 +27,10 @@ from stepcredit.harness.warmstart.demonstrations import Demonstration
 from stepcredit.harness.warmstart.measure import Measurement
 from stepcredit.harness.warmstart.reading import Lesson, Reading, ReadingSpec, Tutor
 from stepcredit.harness.warmstart.trees import tree_loss
+from stepcredit.harness.warmstart.understanding import described, understand
 
 _LINE_EVERY = 100
+_READ_TASKS = 32
 
 
 class Course(Protocol):
@@ -98,7 +100,11 @@ def course_of(benchmark: str) -> Course:
         from stepcredit.harness.warmstart.search import SearchCourse
 
         return SearchCourse()
-    raise UserError(f"benchmark {benchmark!r} has no warm start; known are alfworld, searchqa")
+    if benchmark == "diagnostic":
+        from stepcredit.harness.warmstart.puzzles import PuzzleCourse
+
+        return PuzzleCourse()
+    raise UserError(f"benchmark {benchmark!r} has no warm start; known are alfworld, searchqa, diagnostic")
 
 
 def build(course: Course, report: Callable[[CloningStep], None]) -> Policy:
@@ -121,7 +127,20 @@ def read(course: Course, policy: Policy, spec: ReadingSpec) -> Iterator[CloningS
     yield from learn(policy.model, trees, partial(tree_loss, policy.model, student.model), spec.cloning)
 
 
-def save(course: Course, policy: Policy, measured: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def understood(course: Course, policy: Policy, tasks: int) -> list[dict[str, Any]]:
+    """Whether it can read, on so many held-out tasks; see `Understanding`."""
+    benchmark, panel = course.held_out()
+    found = understand(Player.of(policy, benchmark), panel, tasks, course.limits, course.tutor)
+    return [described(reading) for reading in found]
+
+
+def save(
+    course: Course,
+    policy: Policy,
+    measured: Sequence[Mapping[str, Any]],
+    reads: Sequence[Mapping[str, Any]],
+    folder: Path,
+) -> None:
     """Write weights, tokenizer and manifest; the manifest comes last, so that a folder with one is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     policy.model.save_pretrained(folder)
@@ -136,6 +155,7 @@ def save(course: Course, policy: Policy, measured: Sequence[Mapping[str, Any]], 
         **course.data(),
         "torch": torch.__version__,
         "measured": measured,
+        **({"reads": reads} if reads else {}),
         "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names},
     }
     files.write_json(folder / "manifest.json", manifest)
@@ -169,5 +189,6 @@ def main(benchmark: str, folder: Path) -> None:
         policy = build(course, report)
         bars.add_task("measuring", total=None)
         measured = [asdict(found) for found in course.measure(policy)]
-    save(course, policy, measured, folder)
+        reads = understood(course, policy, _READ_TASKS) if course.reading else []
+    save(course, policy, measured, reads, folder)
     print(f"policy: {folder}")

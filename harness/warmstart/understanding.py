@@ -6,6 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,12 @@ class Understanding:
     peer: Estimate
     foreign: Estimate
     beyond: Estimate
+
+
+def described(found: Understanding) -> dict[str, Any]:
+    """As manifests have it."""
+    estimates = {name: getattr(found, name).described() for name in Understanding.__slots__[1:]}
+    return {"place": found.place, **estimates}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,7 @@ def _measured(place: str, watched: Sequence[_Watched], rescorer: ModelRescorer) 
             kept["peer"][task].append(ranks[0])
             kept["foreign"][task].append(ranks[1])
             kept["beyond"][task].append(ranks[0] - ranks[1])
-    return Understanding(place, **{name: clustered_mean(found, f"{place}:{name}") for name, found in kept.items()})
+    return Understanding(place, **{name: clustered_mean(found) for name, found in kept.items()})
 
 
 def _gaps(

@@ -53,7 +53,7 @@ def test_a_package_registers_it(tmp_path: Path) -> None:
     assert (found["split"], found["size"], found["subsets"]) == ("test", 20, {"Near": 12, "Far": 8})
     embedded = registered(tmp_path, "hallway", "train", "--benchmark", "hallway")
     assert embedded.returncode == 2
-    assert "model 'tiny' was made for alfworld, searchqa alone" in embedded.stderr
+    assert "model 'tiny' was made for alfworld, searchqa, diagnostic alone" in embedded.stderr
 
 
 def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:

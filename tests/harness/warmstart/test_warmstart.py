@@ -96,7 +96,7 @@ def test_the_same_spec_gives_the_same_bits() -> None:
 
 def test_a_saved_policy_loads_to_the_same_policy(trained: tuple[Policy, list[CloningStep]], tmp_path: Path) -> None:
     policy, _ = trained
-    save(HouseholdCourse(SPEC), policy, [], tmp_path)
+    save(HouseholdCourse(SPEC), policy, [], [], tmp_path)
     loaded = load_directory("tiny", tmp_path, TURNS)
     assert weights_sha256(loaded.model) == weights_sha256(policy.model)
     text = "You are in the middle of a room."
@@ -107,7 +107,7 @@ def test_a_saved_policy_loads_to_the_same_policy(trained: tuple[Policy, list[Clo
 
 def test_damaged_or_missing_weights_are_named(trained: tuple[Policy, list[CloningStep]], tmp_path: Path) -> None:
     policy, _ = trained
-    save(HouseholdCourse(SPEC), policy, [], tmp_path)
+    save(HouseholdCourse(SPEC), policy, [], [], tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"model\.safetensors has sha256 .*damaged"):

@@ -1,0 +1,1 @@
+"""Small tasks whose true step advantages are known exactly: what credit is measured against."""

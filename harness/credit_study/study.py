@@ -1,0 +1,201 @@
+"""The study: one set of episodes of a frozen policy, its truth task by task, and every case's credit on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stepcredit.envs.panel import Task
+from stepcredit.harness.credit_study.cases import Case, cases_of
+from stepcredit.harness.credit_study.measures import Measured, described, measured
+from stepcredit.harness.credit_study.steps import step_credits, step_rows
+from stepcredit.harness.episodes.player import Player
+from stepcredit.harness.episodes.rollout import rollout
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.fidelity.ranks import Estimate, clustered_mean
+from stepcredit.harness.fidelity.truth import Precision, true_steps
+from stepcredit.harness.record import files
+from stepcredit.harness.seeds import Draws, seed_for
+from stepcredit.harness.setup.parts import Parts
+from stepcredit.harness.spec import RunSpec
+from stepcredit.methods.contract import Group
+
+STEPS, CREDITS, STUDY, _PARTS = "steps.parquet", "credits.parquet", "study.json", "truth"
+
+_READER, _PEER, _PLACEBO = "opd", "peer_traj", "foreign"
+"""Whose credit is the gap itself, and under which arms the gaps of a policy that can read differ."""
+
+Tell = Callable[[int, int], None]
+"""Told how many of how many tasks have their truth."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudySpec:
+    """What is studied.
+
+    Attributes:
+        run: model, benchmark, episodes; its method has no part.
+        tasks: of the held-out panel, in the seeded order of the spec; groups without a winner and a loser teach nobody.
+        seed: of the episodes and continuations.
+    """
+
+    run: RunSpec
+    methods: tuple[str, ...]
+    arms: tuple[str, ...]
+    tasks: int = 8
+    seed: int = 0
+    precision: Precision = field(default_factory=Precision)
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the study without its cases: that of its episodes and their truth."""
+        content = {"run": self.run.model_dump(mode="json"), "tasks": self.tasks, "seed": self.seed}
+        return f"{seed_for(json.dumps({**content, **asdict(self.precision)}, sort_keys=True)):016x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the study says.
+
+    Attributes:
+        measured: a row for each case.
+        reads: a teacher's gap under a peer less that under a placebo, as rank correlations with A* on the same
+            trajectories; None where these were not studied.
+        refused: methods under arms that they do not take.
+        steps: how many have a truth, and their mean standard error.
+    """
+
+    measured: list[Measured]
+    reads: Estimate | None
+    refused: list[str]
+    steps: int
+    stderr: float
+
+    @property
+    def verdict(self) -> str:
+        """Whether the policy can read, in a sentence: everything below means nothing otherwise."""
+        if self.reads is None:
+            return "whether this policy can read was not asked: study opd under peer_traj and foreign to know"
+        low, high = self.reads.low, self.reads.high
+        difference = f"{self.reads.value:+.2f} [{low:+.2f}, {high:+.2f}]"
+        if low > 0:
+            return f"this policy can read: a peer's gap ranks steps better than a placebo's by {difference}"
+        return (
+            f"this policy cannot be shown to read: a peer's gap ranks steps no better than a placebo's ({difference}); "
+            "what hindsight does below is not what it tells"
+        )
+
+
+def run_study(spec: StudySpec, parts: Parts, folder: Path, tell: Tell) -> Found:
+    """Everything, into the folder; a study that was stopped goes on at the first task without its truth.
+
+    Raises:
+        UserError: no group is mixed, no case is left, or the folder holds another study.
+        EnvError: the benchmark has no reference trajectory for an arm that needs one.
+    """
+    cases, refused = cases_of(spec.methods, spec.arms)
+    _claim(spec, parts, folder)
+    player = Player.of(parts.policy, parts.benchmark, spec.run.engine)
+    tasks = parts.eval_panel.permuted(spec.seed)[: spec.tasks]
+    groups = rollout(player, tasks, spec.run.rollout, Draws(seed_for("credit-study", spec.seed), 0))
+    if not any(group.mixed for group in groups):
+        won = sum(trajectory.success for group in groups for trajectory in group.trajectories)
+        raise UserError(
+            f"of {len(groups)} groups none has both successes and failures ({won} episodes succeeded): no method has "
+            "anything to say; study another policy, or more --tasks"
+        )
+    credits = pd.DataFrame(_credits(cases, groups, tasks, player, spec, parts))
+    _write(credits, folder / CREDITS)
+    steps = pd.concat(list(_truths(spec, groups, tasks, player, folder, tell)), ignore_index=True)
+    _write(steps, folder / STEPS)
+    found = Found(measured(steps, credits), _reads(steps, credits), refused, len(steps), float(steps["stderr"].mean()))
+    files.write_json(folder / STUDY, _record(spec, parts) | {"found": _as_json(found)})
+    return found
+
+
+def _credits(
+    cases: Sequence[Case],
+    groups: Sequence[Group],
+    tasks: Sequence[Task],
+    player: Player,
+    spec: StudySpec,
+    parts: Parts,
+) -> Iterator[dict[str, Any]]:
+    for case in cases:
+        for row in step_credits(case, groups, tasks, player, spec.run, parts):
+            yield asdict(row)
+
+
+def _truths(
+    spec: StudySpec, groups: Sequence[Group], tasks: Sequence[Task], player: Player, folder: Path, tell: Tell
+) -> Iterator[pd.DataFrame]:
+    """A table for each mixed group, kept as soon as it is known."""
+    mixed = [(task, group) for task, group in zip(tasks, groups, strict=True) if group.mixed]
+    files.make_folder(folder / _PARTS)
+    for number, (task, group) in enumerate(mixed):
+        tell(number, len(mixed))
+        path = folder / _PARTS / f"{number:04}.parquet"
+        if not path.is_file():
+            draws = Draws(seed_for("credit-truth", spec.seed), 0)
+            truths = true_steps(player, task, group, spec.run.rollout, draws, spec.precision)
+            _write(pd.DataFrame(step_rows(task, group, truths)), path)
+        yield pd.read_parquet(path)
+    tell(len(mixed), len(mixed))
+
+
+def _reads(steps: pd.DataFrame, credits: pd.DataFrame) -> Estimate | None:
+    """On trajectories that both arms can serve."""
+    known = credits[credits["served"]].merge(steps, on=["task_id", "trajectory", "step"])
+    peer, placebo = (known[known["case"] == f"{_READER}:{arm}"] for arm in (_PEER, _PLACEBO))
+    both = peer.merge(placebo, on=["task_id", "trajectory", "step"], suffixes=("", "_placebo"))
+    if both.empty:
+        return None
+    values: dict[str, list[float]] = {}
+    for (task, _), rows in both.groupby(["task_id", "trajectory"], sort=True):
+        ranks = [rows[name].corr(rows["advantage"], method="spearman") for name in ("credit", "credit_placebo")]
+        if not any(pd.isna(rank) for rank in ranks):
+            values.setdefault(str(task), []).append(float(ranks[0] - ranks[1]))
+    return clustered_mean(values)
+
+
+def _claim(spec: StudySpec, parts: Parts, folder: Path) -> None:
+    """Refuse the folder of another study; equal episodes and truth are taken over, whatever cases are asked for."""
+    files.make_folder(folder)
+    begun = folder / f"{_PARTS}.json"
+    own = {"episodes": spec.sha256, "weights": parts.inputs.policy.weights_sha256}
+    if begun.is_file() and files.read_json(begun) != own:
+        raise UserError(f"{folder} holds the credit study of other episodes or weights; choose another --out")
+    files.write_json(begun, own)
+
+
+def _record(spec: StudySpec, parts: Parts) -> dict[str, Any]:
+    return {
+        "run": spec.run.model_dump(mode="json"),
+        "methods": list(spec.methods),
+        "arms": list(spec.arms),
+        "tasks": spec.tasks,
+        "seed": spec.seed,
+        "precision": asdict(spec.precision),
+        "inputs": parts.inputs.model_dump(mode="json"),
+    }
+
+
+def _as_json(found: Found) -> dict[str, Any]:
+    return {
+        "verdict": found.verdict,
+        "reads": None if found.reads is None else found.reads.described(),
+        "measured": [described(row) for row in found.measured],
+        "refused": found.refused,
+        "steps": found.steps,
+        "stderr": round(found.stderr, 6),
+    }
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    with files.atomic(path) as file:
+        table.to_parquet(file, index=False)

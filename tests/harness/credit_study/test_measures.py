@@ -1,0 +1,75 @@
+"""What is measured of credit: on steps whose truth and credit are made up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stepcredit.harness.credit_study.measures import Measured, holm, measured, shown
+
+TASKS, EPISODES, STEPS = 12, 4, 6
+
+
+def made_up(credit: str, seed: int = 0, served: bool = True) -> Measured:
+    """Twelve tasks; one step of six has an effect, a good one in episodes that succeed."""
+    rng, steps, credits = np.random.default_rng(seed), [], []
+    for task in range(TASKS):
+        for episode in range(EPISODES):
+            won, which = bool(rng.random() < 0.5), int(rng.integers(STEPS))
+            for step in range(STEPS):
+                effect = (0.5 if won else -0.5) if step == which else 0.0
+                noise = rng.normal(0, 0.01, size=3)
+                place = {"task_id": f"t{task}", "trajectory": episode, "step": step}
+                truth = {"advantage": effect + noise[0], "half_1": effect + noise[1], "half_2": effect + noise[2]}
+                steps.append({**place, **truth, "stderr": 0.02, "success": won, "mixed": True})
+                given = {
+                    "truth": effect,
+                    "outcome": 1.0 if won else -1.0,
+                    "outcome, uneven": (1.0 if won else -1.0) * rng.uniform(0.5, 1.5),
+                    "noise": rng.normal(),
+                    "opposite": -effect,
+                }[credit]
+                credits.append({**place, "case": credit, "credit": given, "served": served})
+    (found,) = measured(pd.DataFrame(steps), pd.DataFrame(credits))
+    return found
+
+
+def test_credit_that_is_the_truth() -> None:
+    found = made_up("truth")
+    assert found.trajectories == TASKS * EPISODES
+    assert found.rank.value > 0.6
+    assert found.sign.value == 1.0
+    assert found.top.value == pytest.approx(1 - 1 / STEPS)
+    assert found.idle.value == 0.0
+    assert found.p_rank < 1e-6
+    assert made_up("opposite").rank.high < -0.5
+    assert made_up("opposite").sign.value == 0.0
+
+
+def test_credit_that_is_the_outcome() -> None:
+    """One number for all steps ranks nothing, finds the good step by chance, and wastes five parts of six."""
+    found = made_up("outcome")
+    assert np.isnan(found.rank.value)
+    assert found.top.value == pytest.approx(0.0)
+    assert found.idle.value == pytest.approx(1 - 1 / STEPS)
+    assert found.leak.value > 0.8
+    assert made_up("outcome, uneven").leak.low > 0.5
+    assert shown(found)["rank"] == "-"
+
+
+def test_credit_that_is_noise() -> None:
+    found = made_up("noise")
+    assert found.rank.low < 0.0 < found.rank.high
+    assert found.leak.low < 0.0 < found.leak.high
+    assert 0.7 < found.idle.value < 0.9
+
+
+def test_the_ceiling_is_that_of_the_truth() -> None:
+    """One step in six stands out and the others are noise, so that halves agree about one rank of six."""
+    assert 0.4 < made_up("truth").ceiling < 0.8
+    assert made_up("truth").corrected == pytest.approx(made_up("truth").rank.value / made_up("truth").ceiling)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
