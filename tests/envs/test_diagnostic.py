@@ -4,7 +4,7 @@ import random
 from statistics import fmean
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepcredit.envs import family_of
@@ -34,6 +34,7 @@ def walked(process: Process, rng: random.Random) -> list[tuple[State, str]]:
     return steps
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4), st.integers(0, 99))
 def test_one_step_of_a_critical_task_has_an_advantage(critical: int, seed: int) -> None:
     """1 - p for the door that leads out and -p for others, p being how likely the policy takes it."""
@@ -55,6 +56,7 @@ def test_values_are_those_of_the_policy() -> None:
     assert advantages(house, skilled, (2, 1))["open green door"] == pytest.approx(-0.8)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 99))
 def test_no_action_has_an_advantage_where_nothing_has_a_cause(seed: int) -> None:
     house = Doors(COLOURS, None, "white")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepcredit.harness.fidelity.ranks import clustered, clustered_mean, rank_correlation
@@ -33,6 +33,7 @@ def test_a_single_task_has_no_interval() -> None:
     assert np.isnan(clustered_mean({}).value)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=3, max_size=9), st.floats(0.5, 3), st.floats(-3, 3))
 def test_intervals_move_with_their_unit(means: list[float], scale: float, shift: float) -> None:
     one = clustered([np.array([mean]) for mean in means], lambda rows: float(rows.mean()))
