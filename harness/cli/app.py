@@ -23,6 +23,7 @@ from stepcredit.harness.cli import (
     inspect,
     recipe,
     serve,
+    studies,
     study,
     terminal,
     transcript,
@@ -77,6 +78,7 @@ app.command()(extend.methods)
 app.command()(extend.new_method)
 app.command()(extend.new_benchmark)
 app.add_typer(recipe.recipe)
+app.add_typer(studies.study)
 app.command()(inspect.panel)
 app.command()(transcript.transcript)
 app.command()(hindsight.hindsight)

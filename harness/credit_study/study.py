@@ -23,6 +23,7 @@ from stepcredit.harness.record import files
 from stepcredit.harness.seeds import Draws, seed_for
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.words import counted
 from stepcredit.methods.contract import Group
 
 STEPS, CREDITS, STUDY, _PARTS = "steps.parquet", "credits.parquet", "study.json", "truth"
@@ -106,8 +107,8 @@ def run_study(spec: StudySpec, parts: Parts, folder: Path, tell: Tell) -> Found:
     if not any(group.mixed for group in groups):
         won = sum(trajectory.success for group in groups for trajectory in group.trajectories)
         raise UserError(
-            f"of {len(groups)} groups none has both successes and failures ({won} episodes succeeded): no method has "
-            "anything to say; study another policy, or more --tasks"
+            f"of {counted(len(groups), 'group')} none has both successes and failures ({won} episodes succeeded): no "
+            "method has anything to say; study another policy, or more --tasks"
         )
     credits = pd.DataFrame(_credits(cases, groups, tasks, player, spec, parts))
     _write(credits, folder / CREDITS)

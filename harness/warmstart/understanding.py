@@ -31,7 +31,7 @@ _ALIKE = 5
 
 @dataclass(frozen=True, slots=True)
 class Understanding:
-    """Gaps of steps, summed over their actions' tokens, where a teacher's block stands.
+    """Gaps of steps where a teacher's block stands, summed over the tokens that follow it.
 
     Attributes:
         place: `action`, before the action's tag, or `response`, at the end of the prompt.
@@ -132,7 +132,7 @@ def _measured(place: str, watched: Sequence[_Watched], rescorer: ModelRescorer) 
 def _gaps(
     rescorer: ModelRescorer, shown: Sequence[tuple[Trajectory, str]], place: str
 ) -> Iterator[NDArray[np.float64]]:
-    """[K] each trajectory's gaps, summed over the tokens of each step's action."""
+    """[K] each trajectory's gaps, summed over each step's action, or its response where the block stands before it."""
     requests = [
         ScoreRequest(
             trajectory,
@@ -143,15 +143,16 @@ def _gaps(
         for trajectory, block in shown
     ]
     for request, teacher_T in zip(requests, rescorer.score(requests), strict=True):
-        yield _by_action(request.trajectory, teacher_T.double().numpy())
+        yield _by_step(request.trajectory, teacher_T.double().numpy(), whole=place == "response")
 
 
-def _by_action(trajectory: Trajectory, teacher_T: NDArray[np.float64]) -> NDArray[np.float64]:
+def _by_step(trajectory: Trajectory, teacher_T: NDArray[np.float64], *, whole: bool) -> NDArray[np.float64]:
+    """A response's reasoning often says its action already: before it, what the block tells shows there."""
     gaps, offset = [], 0
     for step in trajectory.steps:
-        span = step.tagged or step.action
+        span = None if whole else step.tagged or step.action
         own_T = teacher_T[offset : offset + len(step.response_ids)] - step.logprobs
-        gaps.append(float(own_T[span.start : span.end].sum()) if span else 0.0)
+        gaps.append(float((own_T[span.start : span.end] if span else own_T).sum()))
         offset += len(step.response_ids)
     return np.array(gaps)
 

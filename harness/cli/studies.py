@@ -1,0 +1,91 @@
+"""`stepcredit study`: studies that a file describes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stepcredit.harness.cli import options
+
+if TYPE_CHECKING:
+    from stepcredit.harness.study.file import Variant
+
+study = typer.Typer(
+    name="study",
+    no_args_is_help=True,
+    help="Studies as TOML files: settings, axes that are crossed, seeds. Some come with stepcredit, by name.",
+)
+_File = Annotated[str, typer.Argument(metavar="STUDY", help="A study that comes with stepcredit, or a TOML file.")]
+_Out = Annotated[Path | None, typer.Option("--out", help="Its folder. Default: results/NAME.")]
+
+
+@study.command("list")
+def list_studies(as_json: options.Json = False) -> None:
+    """The studies that come with stepcredit."""
+    from stepcredit.harness.cli.display import print_table
+    from stepcredit.harness.study.file import parse, shipped, text_of, variants
+
+    records = []
+    for name in shipped():
+        found = variants(parse(text_of(name), name))
+        runs = [spec for variant in found for spec in variant.specs]
+        records.append({"study": name, "variants": len(found), "runs": len(runs)})
+    print_table(records, as_json)
+
+
+@study.command("show")
+def show(wanted: _File) -> None:
+    """The file, to be changed into one of your own."""
+    from stepcredit.harness.study.file import text_of
+
+    print(text_of(wanted), end="")
+
+
+@study.command("run")
+def run(
+    context: typer.Context,
+    wanted: _File,
+    out: _Out = None,
+    jobs: options.Jobs = None,
+    threads: options.Threads = 1,
+    device: options.Device = "auto",
+) -> None:
+    """Train what is missing, variant by variant; what is complete stays, what was interrupted goes on."""
+    from shlex import quote
+
+    from stepcredit.harness.cli.study import resources, run_study
+    from stepcredit.harness.study.file import parse, text_of, variants
+
+    described = parse(text_of(wanted), wanted)
+    folder = out or Path("results") / described.name
+    found = variants(described)
+    given = resources(jobs, threads, device, described.model)
+    _print_status(folder, found, as_json=False)
+    for variant in found:
+        run_study(folder / variant.name, variant.specs, given, context.obj)
+    print(f"results: {folder}; next: stepcredit study status {quote(wanted)} --out {quote(str(folder))}")
+
+
+@study.command("status")
+def status(wanted: _File, out: _Out = None, as_json: options.Json = False) -> None:
+    """How many runs of each variant are complete, and the hours that are left, by the time of those that are."""
+    from stepcredit.harness.study.file import parse, text_of, variants
+
+    described = parse(text_of(wanted), wanted)
+    _print_status(out or Path("results") / described.name, variants(described), as_json=as_json)
+
+
+def _print_status(folder: Path, found: Sequence[Variant], *, as_json: bool) -> None:
+    from stepcredit.harness.cli.display import print_table
+    from stepcredit.harness.study.status import progress
+
+    records = progress(folder, found)
+    print_table(records, as_json)
+    if not as_json:
+        left = [record["hours_left"] for record in records]
+        hours = "unknown" if None in left else f"{sum(left):.1f}"
+        complete, runs = (sum(record[name] for record in records) for name in ("complete", "runs"))
+        print(f"{folder}: {complete} of {runs} runs complete; hours left, one run at a time: {hours}")

@@ -1,0 +1,160 @@
+"""Studies as TOML files: what they share, what they cross, and a folder for each variant."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files as resources
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.setup.settings import build_spec
+from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.words import counted
+
+_SHIPPED = "stepcredit.harness.study.shipped"
+_UNFIT = re.compile(r"[^A-Za-z0-9.=+-]+")
+
+
+class Part(BaseModel):
+    """Runs of some methods, in every combination of the axes.
+
+    Attributes:
+        methods: each is a run for each seed and combination.
+        settings: by dotted name, over the study's.
+        per_method: likewise, for one method alone.
+        axes: values to be crossed, by the dotted name of a setting.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    benchmark: str = "alfworld"
+    suite: str | None = None
+    methods: tuple[str, ...] = Field(min_length=1)
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+    per_method: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    axes: Mapping[str, tuple[Any, ...]] = Field(default_factory=dict)
+
+
+class StudyFile(BaseModel):
+    """A study.
+
+    Attributes:
+        seeds: of every run.
+        settings: by dotted name, of every run.
+        parts: what is compared.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    model: str = "tiny"
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+    parts: tuple[Part, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One combination: a study of its own, in a folder of that name; its runs are methods and seeds."""
+
+    name: str
+    specs: tuple[RunSpec, ...]
+
+
+def shipped() -> list[str]:
+    """Names of the studies that come with the package."""
+    names = [path.name for path in resources(_SHIPPED).iterdir()]
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+def text_of(wanted: str) -> str:
+    """A shipped study's file by name, or a user's by path.
+
+    Raises:
+        UserError: there is none.
+    """
+    if wanted in shipped():
+        return (resources(_SHIPPED) / f"{wanted}.toml").read_text(encoding="utf-8")
+    try:
+        return Path(wanted).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{wanted!r} is neither a study that comes with stepcredit ({', '.join(shipped())}) nor a file that can be "
+            f"read: {error}"
+        ) from error
+
+
+def parse(text: str, where: str) -> StudyFile:
+    """The study that a file describes.
+
+    Raises:
+        UserError: it is no TOML, or says what cannot be done: where, and what.
+    """
+    try:
+        found = StudyFile.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{where} is no TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {place}: {first['msg'].lower()}; see `stepcredit study show ablations`") from error
+    for number, part in enumerate(found.parts):
+        if empty := [name for name, values in part.axes.items() if not values]:
+            raise UserError(f"{where}: parts.{number}.axes.{empty[0]} has no values; give it some, or leave it out")
+        if strange := [name for name in part.per_method if name not in part.methods]:
+            raise UserError(f"{where}: parts.{number}.per_method names {strange[0]!r}, which is not among its methods")
+    return found
+
+
+def variants(study: StudyFile) -> list[Variant]:
+    """Every combination of every part, in order.
+
+    Raises:
+        UserError: a setting does not exist or does not fit, or two parts make one folder.
+        MethodError: an unknown method or option.
+        EnvError: an unknown benchmark or suite.
+    """
+    found = [variant for part in study.parts for variant in _of_part(study, part)]
+    names = [variant.name for variant in found]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        times = counted(names.count(repeated[0]), "part")
+        raise UserError(f"study {study.name}: {times} make the variant {repeated[0]}; join them")
+    return found
+
+
+def _of_part(study: StudyFile, part: Part) -> Iterator[Variant]:
+    for values in product(*part.axes.values()):
+        crossed = dict(zip(part.axes, values, strict=True))
+        specs = [
+            build_spec(
+                model=study.model,
+                benchmark=part.benchmark,
+                suite=part.suite,
+                method=method,
+                seed=seed,
+                overrides=list(_overrides([study.settings, part.settings, part.per_method.get(method, {}), crossed])),
+            )
+            for seed in study.seeds
+            for method in part.methods
+        ]
+        yield Variant(_folder(specs[0], crossed), tuple(specs))
+
+
+def _overrides(layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """As `--set` has them; what comes later holds."""
+    settings = {name: value for layer in layers for name, value in layer.items()}
+    return (f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items())
+
+
+def _folder(spec: RunSpec, crossed: Mapping[str, Any]) -> str:
+    """Such as alfworld-mini/hindsight=foreign."""
+    said = "+".join(f"{name.rpartition('.')[2]}={_UNFIT.sub('-', str(value))}" for name, value in crossed.items())
+    return f"{spec.benchmark}-{spec.suite}" + (f"/{said}" if said else "")

@@ -1,0 +1,53 @@
+"""How far the studies of a file are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from stepcredit.harness.record import manifest
+from stepcredit.harness.record.cell import Cell
+from stepcredit.harness.study.file import Variant
+
+
+def progress(folder: Path, variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """For each variant its runs, how many are complete, and the hours of one worker that the others need.
+
+    A run's time is that of its benchmark's and method's complete runs, by the update; null where there is none yet.
+
+    Raises:
+        UserError: a finished file is missing or damaged.
+    """
+    cells = {variant.name: [Cell(folder / variant.name, spec) for spec in variant.specs] for variant in variants}
+    complete = {cell.folder for own in cells.values() for cell in own if cell.complete()}
+    seconds: dict[_Kind, list[float]] = {}
+    for cell in (cell for own in cells.values() for cell in own if cell.folder in complete):
+        if (found := manifest.read(cell.folder)) is not None:
+            seconds.setdefault(_kind(cell), []).append(found.wall_s / max(1, cell.spec.updates))
+    return [
+        {
+            "variant": name,
+            "runs": len(own),
+            "complete": sum(cell.folder in complete for cell in own),
+            "hours_left": _hours([cell for cell in own if cell.folder not in complete], seconds),
+        }
+        for name, own in cells.items()
+    ]
+
+
+_Kind = tuple[str, str, str]
+"""Benchmark, suite and method."""
+
+
+def _kind(cell: Cell) -> _Kind:
+    return cell.spec.benchmark, cell.spec.suite, cell.spec.method
+
+
+def _hours(missing: Sequence[Cell], seconds: dict[_Kind, list[float]]) -> float | None:
+    known = [seconds.get(_kind(cell)) for cell in missing]
+    if any(times is None for times in known):
+        return None
+    whole = sum(fmean(times or ()) * cell.spec.updates for times, cell in zip(known, missing, strict=True))
+    return round(whole / 3600, 2)

@@ -1,0 +1,90 @@
+"""Studies that a file describes: what they make, what they refuse, and that they go on where they stopped."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stepcredit.harness.cli.app import run
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.study.file import parse, shipped, text_of, variants
+
+SMALL = """
+name = "small"
+seeds = [0, 1]
+settings = { updates = 1, "rollout.tasks" = 2, "rollout.group" = 2, "evaluation.size" = 2, "evaluation.every" = 1 }
+
+[[parts]]
+benchmark = "diagnostic"
+suite = "bandit_tree"
+methods = ["grpo", "stepopsd"]
+per_method = { stepopsd = { "method_options.alpha_clip" = 0.1 } }
+axes = { "optim.lr" = [0.001, 0.002] }
+"""
+
+
+def test_axes_are_crossed_and_settings_lie_over_one_another() -> None:
+    found = variants(parse(SMALL, "small"))
+    assert [variant.name for variant in found] == [f"diagnostic-bandit_tree/lr={lr}" for lr in ("0.001", "0.002")]
+    assert [(spec.method, spec.seed) for spec in found[1].specs] == [
+        ("grpo", 0),
+        ("stepopsd", 0),
+        ("grpo", 1),
+        ("stepopsd", 1),
+    ]
+    grpo, stepopsd, *_ = found[1].specs
+    assert (grpo.optim.lr, grpo.updates, stepopsd.method_options["alpha_clip"]) == (0.002, 1, 0.1)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_studies_can_be_made(name: str) -> None:
+    described = parse(text_of(name), name)
+    assert described.name == name
+    assert len({spec.sha256 for variant in variants(described) for spec in variant.specs}) == sum(
+        len(variant.specs) for variant in variants(described)
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("seeds = [0, 1]", "seeds = []", "seeds: tuple should have at least 1 item"),
+        ("[0.001, 0.002]", "[]", r"parts\.0\.axes\.optim\.lr has no values; give it some, or leave it out"),
+        ("axes", "axis", r"parts\.0\.axis: extra inputs are not permitted"),
+        ("stepopsd = {", "opd = {", "per_method names 'opd', which is not among its methods"),
+        ('name = "small"', "name = ", "is no TOML"),
+        ('"optim.lr"', '"optim.rate"', "optim.rate"),
+    ],
+)
+def test_bad_files(old: str, new: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        variants(parse(SMALL.replace(old, new, 1), "small.toml"))
+
+
+def test_two_parts_with_one_folder_are_refused() -> None:
+    again = SMALL[SMALL.index("[[parts]]") :]
+    with pytest.raises(UserError, match=r"2 parts make the variant diagnostic-bandit_tree/lr=0\.001"):
+        variants(parse(SMALL + again, "small"))
+
+
+def test_a_name_that_is_no_study(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["study", "run", "ablation"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        "'ablation' is neither a study that comes with stepcredit (ablations, reproduce, two-knob) nor a file" in said
+    )
+
+
+def test_a_study_is_made_variant_by_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "small.toml", tmp_path / "out"
+    file.write_text(SMALL)
+    assert run(["study", "status", str(file), "--out", str(out), "--json"]) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert [(row["complete"], row["hours_left"]) for row in before] == [(0, None), (0, None)]
+    assert run(["study", "run", str(file), "--out", str(out), "--jobs", "2"]) == 0
+    assert "0 of 8 runs complete; hours left, one run at a time: unknown" in capsys.readouterr().out
+    assert len(list(out.glob("diagnostic-bandit_tree/lr=*/diagnostic-bandit_tree-tiny-*/manifest.json"))) == 8
+    assert run(["study", "status", str(file), "--out", str(out)]) == 0
+    assert "8 of 8 runs complete; hours left, one run at a time: 0.0" in capsys.readouterr().out
+    assert run(["study", "run", str(file), "--out", str(out)]) == 0
+    assert "4 of 4 runs complete" in capsys.readouterr().err
