@@ -21,7 +21,17 @@ from stepcredit.harness.cli.app import app, run
 
 ROOT = Path(__file__).resolve().parents[1]
 FRONT = ROOT / "README.md"
-ROOMS = ("envs", "envs/alfworld", "envs/searchqa", "methods", "harness", "harness/interop", "paper", "results")
+ROOMS = (
+    "envs",
+    "envs/alfworld",
+    "envs/searchqa",
+    "methods",
+    "harness",
+    "harness/interop",
+    "harness/credit_study",
+    "paper",
+    "results",
+)
 READMES = (FRONT, *(ROOT / room / "README.md" for room in ROOMS))
 DATA = os.environ.get("STEPCREDIT_DATA")
 
@@ -54,6 +64,8 @@ NOT_RUN = {
     "ALFWORLD_DATA=~/alfworld-data stepcredit panel alfworld --suite real": "reads those games",
     "ALFWORLD_DATA=~/alfworld-data stepcredit evaluate RUN --suite real --per-subset 4": "plays those games",
     "stepcredit warmstart --out my-policies/tiny": HALF_AN_HOUR,
+    "stepcredit warmstart --benchmark diagnostic --out my-policies/tiny-diagnostic": HALF_AN_HOUR,
+    "stepcredit study run mine.toml": HALF_AN_HOUR,
     "stepcredit train --out results/reference --method grpo --method stepopsd --seed 0 --again": HALF_AN_HOUR,
     "stepcredit evaluate results/reproduce/alfworld-mini-tiny-grpo-s0 --split valid_seen": "after half an hour's run",
     "stepcredit warmstart --model smollm2-135m --suite mini --out smollm2-warm": HALF_AN_HOUR,

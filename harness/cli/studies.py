@@ -37,11 +37,19 @@ def list_studies(as_json: options.Json = False) -> None:
 
 
 @study.command("show")
-def show(wanted: _File) -> None:
+def show(
+    wanted: _File,
+    out: Annotated[Path | None, typer.Option("--out", help="Write it there in place of the screen.")] = None,
+) -> None:
     """The file, to be changed into one of your own."""
+    from stepcredit.harness.record import files
     from stepcredit.harness.study.file import text_of
 
-    print(text_of(wanted), end="")
+    text = text_of(wanted)
+    if out is None:
+        print(text, end="")
+    else:
+        files.write_bytes(out, text.encode())
 
 
 @study.command("run")

@@ -67,6 +67,14 @@ def test_two_parts_with_one_folder_are_refused() -> None:
         variants(parse(SMALL + again, "small"))
 
 
+def test_a_shipped_study_is_the_beginning_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["study", "show", "two-knob"]) == 0
+    shown = capsys.readouterr().out
+    assert run(["study", "show", "two-knob", "--out", str(tmp_path / "mine.toml")]) == 0
+    assert (tmp_path / "mine.toml").read_text() == shown
+    assert len(variants(parse(shown, "mine"))) == 18
+
+
 def test_a_name_that_is_no_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["study", "run", "ablation"]) == 2
     said = capsys.readouterr().err
