@@ -67,6 +67,9 @@ def bench(
 def warmstart(
     out: Annotated[Path, typer.Option("--out", help="Folder for the policy.")],
     benchmark: options.Benchmark = "alfworld",
+    reader: Annotated[
+        bool, typer.Option("--reader", help="tiny-reader, which also learns to read what teachers are shown.")
+    ] = False,
     model: Annotated[
         str | None, typer.Option("--model", help="A pretrained model to warm-start; default: the embedded policy.")
     ] = None,
@@ -89,9 +92,11 @@ def warmstart(
     from stepcredit.harness.warmstart import build
 
     benchmark = benchmark_called(benchmark)
+    if model is not None and reader:
+        raise UserError("--reader is for the embedded policy; leave it out, or leave --model out")
     if model is not None:
         warm_start_of(model, benchmark, suite, seed or 0, settings or (), out, threads or 1, device or "auto")
         return
     if any(option is not None for option in (suite, seed, settings, threads, device)):
-        raise UserError("the embedded policy's warm start takes --benchmark and --out alone; name a --model")
-    build.main(benchmark, out)
+        raise UserError("the embedded policy's warm start takes --benchmark, --reader and --out alone; name a --model")
+    build.main(benchmark, out, reads=reader)

@@ -86,16 +86,18 @@ class Course(Protocol):
         ...
 
 
-def course_of(benchmark: str) -> Course:
-    """The benchmark's warm start.
+def course_of(benchmark: str, *, reads: bool = False) -> Course:
+    """The benchmark's warm start; `reads` asks for the second lesson where the first one stands alone otherwise.
 
     Raises:
-        UserError: it has none.
+        UserError: it has none, or none with or without that lesson.
     """
     if benchmark == "alfworld":
-        from stepcredit.harness.warmstart.household import HouseholdCourse
+        from stepcredit.harness.warmstart.household import READER, HouseholdCourse
 
-        return HouseholdCourse()
+        return HouseholdCourse(READER if reads else None)
+    if reads:
+        raise UserError(f"--reader is for alfworld alone, not for {benchmark!r}; leave it out")
     if benchmark == "searchqa":
         from stepcredit.harness.warmstart.search import SearchCourse
 
@@ -167,13 +169,13 @@ def _require_free(folder: Path) -> None:
         raise UserError(f"{folder} holds a policy already; choose another folder with --out")
 
 
-def main(benchmark: str, folder: Path) -> None:
+def main(benchmark: str, folder: Path, *, reads: bool) -> None:
     """Build the default policy, measure it, write the folder; shows progress on standard error.
 
     Raises:
         UserError: the benchmark has no warm start, or the folder holds a policy already or cannot be written.
     """
-    course, console = course_of(benchmark), Console(stderr=True)
+    course, console = course_of(benchmark, reads=reads), Console(stderr=True)
     _require_free(folder)
     files.make_folder(folder)
     determinism.switch_on(1, "cpu")
@@ -189,6 +191,6 @@ def main(benchmark: str, folder: Path) -> None:
         policy = build(course, report)
         bars.add_task("measuring", total=None)
         measured = [asdict(found) for found in course.measure(policy)]
-        reads = understood(course, policy, _READ_TASKS) if course.reading else []
-    save(course, policy, measured, reads, folder)
+        gaps = understood(course, policy, _READ_TASKS) if course.reading else []
+    save(course, policy, measured, gaps, folder)
     print(f"policy: {folder}")

@@ -61,6 +61,10 @@ class WarmstartSpec:
     reading: ReadingSpec | None = None
 
 
+READER = WarmstartSpec(reading=ReadingSpec())
+"""`tiny-reader`: the first lesson is that of `tiny`."""
+
+
 class HouseholdTutor:
     """See `stepcredit.harness.warmstart.reading.Tutor`: the searching expert, with the habits of demonstrations."""
 
@@ -107,10 +111,12 @@ def _shown(demonstrator: Demonstrator, make: Callable[[], Env], rng: random.Rand
 class HouseholdCourse:
     """See `stepcredit.harness.warmstart.build.Course`."""
 
-    command = "stepcredit warmstart --out FOLDER"
-
     def __init__(self, spec: WarmstartSpec | None = None) -> None:
         self.spec = spec or WarmstartSpec()
+
+    @property
+    def command(self) -> str:
+        return f"stepcredit warmstart {'--reader ' if self.spec.reading else ''}--out FOLDER"
 
     @property
     def cloning(self) -> CloningSpec:

@@ -22,7 +22,7 @@ from stepcredit.harness.spec import RolloutSpec
 from stepcredit.harness.warmstart.cloning import CloningSpec
 from stepcredit.harness.warmstart.demonstrations import Demonstration, Tape, hint_turn
 from stepcredit.harness.warmstart.measure import Measurement, measure
-from stepcredit.harness.warmstart.reading import Actions, Block, Lesson, ReadingSpec, Tutor
+from stepcredit.harness.warmstart.reading import Actions, Block, Lesson, Place, ReadingSpec, Tutor
 from stepcredit.methods.contract import Step
 
 _LIMITS = RolloutSpec(max_turns=10, max_context_tokens=1024)
@@ -41,6 +41,7 @@ _HABITS: Mapping[Puzzle, float] = {
 
 _READING = ReadingSpec(
     blocks=((Block.PEER, 0.5), (Block.FOREIGN, 0.3), (Block.OUTCOME, 0.2)),
+    places=((Place.RESPONSE, 0.45), (Place.TAG, 0.4), (Place.ACTION, 0.15)),
     opening=0.5,
     cloning=CloningSpec(steps=800, warmup=30),
 )

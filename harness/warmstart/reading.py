@@ -80,17 +80,17 @@ class ReadingSpec:
     games: int = 32
     group: int = 2
     blocks: tuple[tuple[Block, float], ...] = (
-        (Block.PEER, 0.5),
-        (Block.FAILED, 0.1),
-        (Block.FOREIGN, 0.25),
-        (Block.OUTCOME, 0.15),
+        (Block.PEER, 0.38),
+        (Block.FAILED, 0.08),
+        (Block.FOREIGN, 0.44),
+        (Block.OUTCOME, 0.1),
     )
-    places: tuple[tuple[Place, float], ...] = ((Place.RESPONSE, 0.45), (Place.TAG, 0.4), (Place.ACTION, 0.15))
+    places: tuple[tuple[Place, float], ...] = ((Place.RESPONSE, 0.4), (Place.TAG, 0.5), (Place.ACTION, 0.1))
     opening: float = 0.25
     shown: int = 1
     led: int = 1
     known: int = 400
-    cloning: CloningSpec = CloningSpec(steps=900, warmup=30)
+    cloning: CloningSpec = CloningSpec(steps=2600, warmup=30)
 
 
 class Tutor(Protocol):
