@@ -1,0 +1,37 @@
+"""The policy that has had the second lesson: it plays as before, and uses what it is shown."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from stepcredit.envs import load_benchmark
+from stepcredit.harness.cli.app import run
+from stepcredit.harness.model import presets
+from stepcredit.harness.model.policy import load_policy, weights_sha256
+from stepcredit.harness.warmstart.household import READER, HouseholdCourse
+
+POLICIES = Path(presets.__file__).parents[1] / "policies"
+
+
+def test_the_shipped_reader_is_the_specs_and_plays_with_room_to_learn() -> None:
+    """The bounds are those that a teacher has to keep: at most 10% and 25% invalid, 85% with a true block."""
+    manifest = json.loads((POLICIES / "tiny-reader" / "manifest.json").read_text())
+    assert manifest["spec"] == json.loads(json.dumps(asdict(READER)))
+    assert manifest["command"] == HouseholdCourse(READER).command == "stepcredit warmstart --reader --out FOLDER"
+    policy = load_policy("tiny-reader", load_benchmark("alfworld", "mini", {}), "cpu")
+    assert manifest["weights_sha256"] == weights_sha256(policy.model)
+    none, true, foreign = (row for row in manifest["measured"] if row["suite"] == "mini")
+    assert 0.4 <= none["success"] <= 0.6
+    assert (true["success"] >= 0.85, true["invalid"] <= 0.1) == (True, True)
+    assert (foreign["success"] >= 0.3, foreign["invalid"] <= 0.25) == (True, True)
+    before_action = manifest["reads"][0]
+    assert before_action["beyond"]["low"] > 0.0 > before_action["other"]["high"]
+
+
+def test_a_reader_is_asked_for_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--benchmark", "searchqa"], ["--model", "smollm2-135m"]):
+        assert run(["warmstart", "--reader", "--out", str(tmp_path / "policy"), *words]) == 2
+        assert "--reader is for" in capsys.readouterr().err
+    assert HouseholdCourse().command == "stepcredit warmstart --out FOLDER"
