@@ -56,7 +56,7 @@ def credit_study(
     place = resolve(device, preset_named(model).device)
     determinism.switch_on(threads, place)
     study = StudySpec(spec, tuple(method or method_names()), arms, tasks, seed, Precision(precision))
-    with bar() as tell:
+    with bar("tasks with their truth") as tell:
         found = run_study(study, assemble(spec, place), out, tell)
     if as_json:
         print_json(files.read_json(out / STUDY))

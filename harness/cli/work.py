@@ -41,7 +41,7 @@ def evaluate(
     from stepcredit.harness.study.evals import Request, evaluate_run
 
     request = Request(suite, split, size, per_subset, panel_seed, temperature, seed, checkpoint, tuple(settings or ()))
-    with bar() as show:
+    with bar("episodes") as show:
         found = evaluate_run(run, request, threads, device, show)
     print_evaluation(found, as_json)
 

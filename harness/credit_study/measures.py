@@ -185,14 +185,17 @@ def shown(row: Measured) -> Mapping[str, str]:
         "rank": _text(row.rank),
         "p (Holm)": "" if np.isnan(row.p_rank) else f"{row.p_rank:.3f}",
         "corrected": "" if np.isnan(row.corrected) else f"{row.corrected:+.2f}",
-        "sign": _text(row.sign),
+        "sign": _text(row.sign, least=0.0),
         "top less chance": _text(row.top),
-        "idle mass": _text(row.idle),
+        "idle mass": _text(row.idle, least=0.0),
         "leak": _text(row.leak),
     }
 
 
-def _text(estimate: Estimate) -> str:
+def _text(estimate: Estimate, least: float = -1.0) -> str:
+    """With its interval, as far as the statistic can reach: from `least` to 1; signed where it can be below 0."""
     if np.isnan(estimate.value):
         return "-"
-    return f"{estimate.value:+.2f} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
+    form = "{:.2f}" if least == 0.0 else "{:+.2f}"
+    low, high = max(estimate.low, least), min(estimate.high, 1.0)
+    return f"{form.format(estimate.value)} [{form.format(low)}, {form.format(high)}]"

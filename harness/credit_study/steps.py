@@ -12,6 +12,7 @@ from stepcredit.envs.panel import Task
 from stepcredit.harness.credit_study.cases import Case
 from stepcredit.harness.engine.rescore import Drawn, ModelRescorer
 from stepcredit.harness.episodes.player import Player
+from stepcredit.harness.episodes.reward import paid
 from stepcredit.harness.fidelity.truth import StepTruth
 from stepcredit.harness.run.given import complete
 from stepcredit.harness.run.kept import Kept
@@ -58,7 +59,7 @@ def step_credits(
         parts.policy, kept.teachers, spec.optim.token_budget, spec.rollout.temperature, drawn=drawn
     )
     with kept.teaching():
-        given = complete(groups, tasks, method.needs, player, spec, 0, own.skills)
+        given = paid(complete(groups, tasks, method.needs, player, spec, 0, own.skills), spec.objective)
         credits = credits_of(method, given, rescorer, 0)
     for group, verdicts in zip(given, credits, strict=True):
         for index, (trajectory, credit) in enumerate(zip(group.trajectories, verdicts, strict=True)):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stepcredit.envs.panel import Task
@@ -17,7 +18,7 @@ from stepcredit.harness.credit_study.steps import step_credits, step_rows
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.fidelity.ranks import Estimate, clustered_mean
+from stepcredit.harness.fidelity.ranks import Estimate, clustered_mean, rank_correlation
 from stepcredit.harness.fidelity.truth import Precision, true_steps
 from stepcredit.harness.record import files
 from stepcredit.harness.seeds import Draws, seed_for
@@ -82,13 +83,13 @@ class Found:
         """Whether the policy can read, in a sentence: everything below means nothing otherwise."""
         if self.reads is None:
             return "whether this policy can read was not asked: study opd under peer_traj and foreign to know"
-        low, high = self.reads.low, self.reads.high
-        difference = f"{self.reads.value:+.2f} [{low:+.2f}, {high:+.2f}]"
+        low, high, tasks = self.reads.low, self.reads.high, counted(self.reads.tasks, "task")
+        difference = f"{self.reads.value:+.2f} [{low:+.2f}, {high:+.2f}] over {tasks}"
         if low > 0:
-            return f"this policy can read: a peer's gap ranks steps better than a placebo's by {difference}"
+            return f"this policy can read: a peer's gap ranks steps better than a placebo's, by {difference}"
         return (
-            f"this policy cannot be shown to read: a peer's gap ranks steps no better than a placebo's ({difference}); "
-            "what hindsight does below is not what it tells"
+            f"this policy cannot be shown to read: a peer's gap ranks steps better than a placebo's by {difference}; so "
+            "what hindsight does below cannot be put down to what it tells"
         )
 
 
@@ -158,9 +159,12 @@ def _reads(steps: pd.DataFrame, credits: pd.DataFrame) -> Estimate | None:
         return None
     values: dict[str, list[float]] = {}
     for (task, _), rows in both.groupby(["task_id", "trajectory"], sort=True):
-        ranks = [rows[name].corr(rows["advantage"], method="spearman") for name in ("credit", "credit_placebo")]
-        if not any(pd.isna(rank) for rank in ranks):
-            values.setdefault(str(task), []).append(float(ranks[0] - ranks[1]))
+        truth_K = rows["advantage"].to_numpy(np.float64)
+        shown, alike = (
+            rank_correlation(rows[name].to_numpy(np.float64), truth_K) for name in ("credit", "credit_placebo")
+        )
+        if shown is not None and alike is not None:
+            values.setdefault(str(task), []).append(shown - alike)
     return clustered_mean(values)
 
 
@@ -168,9 +172,15 @@ def _claim(spec: StudySpec, parts: Parts, folder: Path) -> None:
     """Refuse the folder of another study; equal episodes and truth are taken over, whatever cases are asked for."""
     files.make_folder(folder)
     begun = folder / f"{_PARTS}.json"
-    own = {"episodes": spec.sha256, "weights": parts.inputs.policy.weights_sha256}
+    inputs = parts.inputs
+    own = {
+        "episodes": spec.sha256,
+        "weights": inputs.policy.weights_sha256,
+        "panel": inputs.panels["eval"].sha256,
+        "data": inputs.data,
+    }
     if begun.is_file() and files.read_json(begun) != own:
-        raise UserError(f"{folder} holds the credit study of other episodes or weights; choose another --out")
+        raise UserError(f"{folder} holds the credit study of other episodes, tasks or weights; choose another --out")
     files.write_json(begun, own)
 
 

@@ -19,7 +19,7 @@ from stepcredit.envs.contract import EnvError
 from stepcredit.envs.searchqa.retrieval.jvm import find_toolchain
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import load_policy
-from stepcredit.harness.model.presets import PRESETS
+from stepcredit.harness.model.presets import PRESETS, Source
 from stepcredit.harness.record import files, manifest
 from stepcredit.harness.words import counted
 
@@ -135,8 +135,10 @@ def _caches() -> Iterator[Finding]:
 
 
 def _data() -> Iterator[Finding]:
-    for name, recipe in PRESETS["tiny"].recipes.items():
-        yield _attempt(f"policy tiny, {name}", partial(_parameters, name, recipe.suite), needed=True)
+    for preset in (preset for preset in PRESETS.values() if preset.source is Source.EMBEDDED):
+        for name, recipe in preset.recipes.items():
+            look = partial(_parameters, preset.name, name, recipe.suite)
+            yield _attempt(f"policy {preset.name}, {name}", look, needed=True)
     for name in benchmark_names():
         family = family_of(name)
         for suite, facts in family.suites.items():
@@ -145,8 +147,8 @@ def _data() -> Iterator[Finding]:
     yield _attempt("lucene", _lucene, needed=False)
 
 
-def _parameters(benchmark: str, suite: str) -> str:
-    return f"{load_policy('tiny', load_benchmark(benchmark, suite)).parameters:,} parameters"
+def _parameters(model: str, benchmark: str, suite: str) -> str:
+    return f"{load_policy(model, load_benchmark(benchmark, suite)).parameters:,} parameters"
 
 
 def _tasks(benchmark: str, suite: str, split: str) -> str:

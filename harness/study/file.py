@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RunSpec
-from stepcredit.harness.words import counted
 
 _SHIPPED = "stepcredit.harness.study.shipped"
 _UNFIT = re.compile(r"[^A-Za-z0-9.=+-]+")
@@ -115,19 +114,23 @@ def parse(text: str, where: str) -> StudyFile:
 
 
 def variants(study: StudyFile) -> list[Variant]:
-    """Every combination of every part, in order.
+    """Every combination of every part, in order; parts that make the same one share its folder.
 
     Raises:
-        UserError: a setting does not exist or does not fit, or two parts make one folder.
+        UserError: a setting does not exist or does not fit, or two parts ask for one run.
         MethodError: an unknown method or option.
         EnvError: an unknown benchmark or suite.
     """
-    found = [variant for part in study.parts for variant in _of_part(study, part)]
-    names = [variant.name for variant in found]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        times = counted(names.count(repeated[0]), "part")
-        raise UserError(f"study {study.name}: {times} make the variant {repeated[0]}; join them")
-    return found
+    specs: dict[str, list[RunSpec]] = {}
+    for part in study.parts:
+        for variant in _of_part(study, part):
+            specs.setdefault(variant.name, []).extend(variant.specs)
+    for name, own in specs.items():
+        runs = [(spec.method, spec.seed) for spec in own]
+        if twice := [run for run in runs if runs.count(run) > 1]:
+            method, seed = twice[0]
+            raise UserError(f"study {study.name} asks twice for {method}, seed {seed}, in {name}; leave one out")
+    return [Variant(name, tuple(own)) for name, own in specs.items()]
 
 
 def _of_part(study: StudyFile, part: Part) -> Iterator[Variant]:

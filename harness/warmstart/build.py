@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from rich.console import Console
@@ -33,19 +33,33 @@ _LINE_EVERY = 100
 _READ_TASKS = 32
 
 
-class Course(Protocol):
-    """What a policy is warm-started on. `spec`, a dataclass, determines the weights."""
+class CourseSpec(Protocol):
+    """A dataclass that determines the weights."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
-    def spec(self) -> Any: ...
+    def seed(self) -> int: ...
+
+    @property
+    def cloning(self) -> CloningSpec: ...
+
+    @property
+    def reading(self) -> ReadingSpec | None:
+        """The second lesson; None for policies that only play."""
+        ...
+
+
+class Course(Protocol):
+    """What a policy is warm-started on."""
+
+    @property
+    def spec(self) -> CourseSpec: ...
 
     @property
     def command(self) -> str:
         """What makes the folder again."""
         ...
-
-    @property
-    def cloning(self) -> CloningSpec: ...
 
     def fresh(self) -> Policy:
         """The policy with seeded random weights."""
@@ -53,11 +67,6 @@ class Course(Protocol):
 
     def stream(self, policy: Policy) -> Iterator[Demonstration]:
         """Endless demonstrations, on tasks that no panel holds."""
-        ...
-
-    @property
-    def reading(self) -> ReadingSpec | None:
-        """The second lesson; None for policies that only play."""
         ...
 
     @property
@@ -112,11 +121,11 @@ def course_of(benchmark: str, *, reads: bool = False) -> Course:
 def build(course: Course, report: Callable[[CloningStep], None]) -> Policy:
     """Make the policy and train it in both lessons; equal specs give equal bits on one machine."""
     policy = course.fresh()
-    for step in clone(policy.model, course.stream(policy), course.cloning):
+    for step in clone(policy.model, course.stream(policy), course.spec.cloning):
         report(step)
-    if course.reading is not None:
-        for step in read(course, policy, course.reading):
-            report(replace(step, step=course.cloning.steps + step.step))
+    if course.spec.reading is not None:
+        for step in read(course, policy, course.spec.reading):
+            report(replace(step, step=course.spec.cloning.steps + step.step))
     return policy
 
 
@@ -179,7 +188,7 @@ def main(benchmark: str, folder: Path, *, reads: bool) -> None:
     _require_free(folder)
     files.make_folder(folder)
     determinism.switch_on(1, "cpu")
-    steps = course.cloning.steps + (course.reading.cloning.steps if course.reading else 0)
+    steps = course.spec.cloning.steps + (course.spec.reading.cloning.steps if course.spec.reading else 0)
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console) as bars:
         cloning = bars.add_task("cloning", total=steps)
 
@@ -191,6 +200,6 @@ def main(benchmark: str, folder: Path, *, reads: bool) -> None:
         policy = build(course, report)
         bars.add_task("measuring", total=None)
         measured = [asdict(found) for found in course.measure(policy)]
-        gaps = understood(course, policy, _READ_TASKS) if course.reading else []
+        gaps = understood(course, policy, _READ_TASKS) if course.spec.reading else []
     save(course, policy, measured, gaps, folder)
     print(f"policy: {folder}")

@@ -119,14 +119,6 @@ class HouseholdCourse:
         return f"stepcredit warmstart {'--reader ' if self.spec.reading else ''}--out FOLDER"
 
     @property
-    def cloning(self) -> CloningSpec:
-        return self.spec.cloning
-
-    @property
-    def reading(self) -> ReadingSpec | None:
-        return self.spec.reading
-
-    @property
     def limits(self) -> RolloutSpec:
         return _LIMITS["mini"]
 

@@ -177,14 +177,6 @@ class PuzzleCourse:
     def __init__(self, spec: PuzzleWarmstartSpec | None = None) -> None:
         self.spec = spec or PuzzleWarmstartSpec()
 
-    @property
-    def cloning(self) -> CloningSpec:
-        return self.spec.cloning
-
-    @property
-    def reading(self) -> ReadingSpec | None:
-        return self.spec.reading
-
     def held_out(self) -> tuple[Benchmark, Panel]:
         return _held_out(Puzzle.CRITICAL_STEP)
 

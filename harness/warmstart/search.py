@@ -202,14 +202,6 @@ class SearchCourse:
         self.spec = spec or SearchWarmstartSpec()
 
     @property
-    def cloning(self) -> CloningSpec:
-        return self.spec.cloning
-
-    @property
-    def reading(self) -> ReadingSpec | None:
-        return self.spec.reading
-
-    @property
     def limits(self) -> RolloutSpec:
         return build_spec(model="tiny", benchmark="searchqa", suite=None, method="grpo", seed=0).rollout
 

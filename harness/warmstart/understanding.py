@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from stepcredit.envs.panel import Panel
 from stepcredit.harness.engine.rescore import ModelRescorer
-from stepcredit.harness.episodes.continuations import Continuations, with_continuations
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.fidelity.ranks import Estimate, clustered_mean, rank_correlation
-from stepcredit.harness.fidelity.truth import true_advantages
+from stepcredit.harness.fidelity.truth import Precision, StepTruth, true_steps
 from stepcredit.harness.seeds import Draws, seed_for
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.harness.warmstart.reading import Actions, Tutor
@@ -25,7 +24,8 @@ from stepcredit.methods.arms import peers, written
 from stepcredit.methods.contract import Group, ScoreRequest, Trajectory, Weights
 from stepcredit.methods.spans import target_starts
 
-_GROUP, _CONTINUATIONS, _TOKENS = 8, 24, 8192
+_GROUP, _TOKENS = 8, 8192
+_PRECISION = Precision(first=24, most=24)
 _ALIKE = 5
 
 
@@ -60,12 +60,14 @@ def described(found: Understanding) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A trajectory of a mixed group, what its teacher is shown, and which of its steps [K] led straight there."""
+    """A trajectory of a mixed group, what its teacher is shown, which of its steps [K] led straight there, and their
+    true advantages [K]."""
 
     trajectory: Trajectory
     peer: str
     placebo: str
     straight_K: NDArray[np.bool_]
+    truth_K: NDArray[np.float64]
 
 
 def understand(
@@ -79,24 +81,26 @@ def understand(
     draws, spec = Draws(seed_for("understanding", panel.sha256), 0), limits.model_copy(update={"group": _GROUP})
     played = zip(chosen, rollout(player, chosen, spec, draws), strict=True)
     mixed = [(task, group) for task, group in played if group.mixed]
-    known = [task for task, _ in mixed]
-    groups = with_continuations(player, known, [g for _, g in mixed], spec, Continuations(_CONTINUATIONS, draws))
-    watched = list(_watched(groups, tutor_of))
+    truths = [true_steps(player, task, group, spec, draws, _PRECISION) for task, group in mixed]
+    watched = list(_watched([group for _, group in mixed], truths, tutor_of))
     rescorer = ModelRescorer(player.policy, {}, _TOKENS)
     return [_measured(place, watched, rescorer) for place in ("action", "response")]
 
 
-def _watched(groups: Sequence[Group], tutor_of: Callable[[str], Tutor]) -> Iterator[_Watched]:
-    """All that have a successful peer, as methods show it: the first."""
+def _watched(
+    groups: Sequence[Group], truths: Sequence[Sequence[Sequence[StepTruth]]], tutor_of: Callable[[str], Tutor]
+) -> Iterator[_Watched]:
+    """All that have a successful peer, as methods show it: the first; and another task's to compare it with."""
     won = [(group.task_id, _actions(t)) for group in groups for t in group.trajectories if t.success]
-    for group in groups:
-        for index, trajectory in enumerate(group.trajectories):
+    for group, known in zip(groups, truths, strict=True):
+        others = [other for task, other in won if task != group.task_id]
+        for index, (trajectory, steps) in enumerate(zip(group.trajectories, known, strict=True)):
             shown = next(iter(peers(group, index, success=True)), None)
-            if shown is not None:
-                told = _actions(shown)
-                placebo = _alike(told, [other for task, other in won if task != group.task_id], trajectory)
+            if shown is not None and others:
+                told, placebo = _actions(shown), _alike(_actions(shown), others, trajectory)
                 straight_K = np.fromiter(_straight(trajectory, told, tutor_of(group.task_id)), dtype=np.bool_)
-                yield _Watched(trajectory, "\n".join(told), "\n".join(placebo), straight_K)
+                truth_K = np.array([step.advantage for step in steps])
+                yield _Watched(trajectory, "\n".join(told), "\n".join(placebo), straight_K, truth_K)
 
 
 def _straight(trajectory: Trajectory, told: Actions, tutor: Tutor) -> Iterator[bool]:
@@ -117,7 +121,7 @@ def _measured(place: str, watched: Sequence[_Watched], rescorer: ModelRescorer) 
     placebo = _gaps(rescorer, [(one.trajectory, one.placebo) for one in watched], place)
     kept: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in Understanding.__slots__[1:]}
     for one, peer_K, placebo_K in zip(watched, peer, placebo, strict=True):
-        task, truth_K = one.trajectory.task_id, true_advantages(one.trajectory)
+        task, truth_K = one.trajectory.task_id, one.truth_K
         kept["straight"][task] += peer_K[one.straight_K].tolist()
         kept["other"][task] += peer_K[~one.straight_K].tolist()
         kept["placebo"][task] += placebo_K.tolist()

@@ -54,6 +54,21 @@ def test_credit_that_is_the_outcome() -> None:
     assert found.leak.value > 0.8
     assert made_up("outcome, uneven").leak.low > 0.5
     assert shown(found)["rank"] == "-"
+    assert shown(found)["sign"] == "1.00 [1.00, 1.00]"
+
+
+def test_intervals_are_shown_as_far_as_a_share_can_reach() -> None:
+    """Two tasks, one right and one half right: with one degree of freedom the interval is wider than any share."""
+    rows = [("a", 1.0), ("b", 1.0), ("b", -1.0)]
+    place = [{"task_id": task, "trajectory": 0, "step": step} for step, (task, _) in enumerate(rows)]
+    truth = {"advantage": 1.0, "half_1": 1.0, "half_2": 1.0, "stderr": 0.1, "success": True, "mixed": True}
+    steps = pd.DataFrame([{**where, **truth} for where in place])
+    given = [
+        {**where, "case": "x", "credit": credit, "served": True} for where, (_, credit) in zip(place, rows, strict=True)
+    ]
+    (found,) = measured(steps, pd.DataFrame(given))
+    assert found.sign.value == pytest.approx(2 / 3)
+    assert shown(found)["sign"] == "0.67 [0.00, 1.00]"
 
 
 def test_credit_that_is_noise() -> None:

@@ -75,7 +75,7 @@ def test_a_study_goes_on_where_it_stopped_and_repeats(folder: Path, tmp_path: Pa
 
 def test_bad_input(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert studied(folder, "--tasks", "5") == 2
-    assert "holds the credit study of other episodes or weights; choose another --out" in capsys.readouterr().err
+    assert "holds the credit study of other episodes, tasks or weights; choose another --out" in capsys.readouterr().err
     assert studied(tmp_path, "--tasks", "1", "--set", "rollout.group=2", "--set", "rollout.max_turns=1") == 2
     assert "of 1 group none has both successes and failures (0 episodes succeeded)" in capsys.readouterr().err
     assert studied(tmp_path, "--arm", "peers") == 2

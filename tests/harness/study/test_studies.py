@@ -61,9 +61,12 @@ def test_bad_files(old: str, new: str, complaint: str) -> None:
         variants(parse(SMALL.replace(old, new, 1), "small.toml"))
 
 
-def test_two_parts_with_one_folder_are_refused() -> None:
-    again = SMALL[SMALL.index("[[parts]]") :]
-    with pytest.raises(UserError, match=r"2 parts make the variant diagnostic-bandit_tree/lr=0\.001"):
+def test_parts_that_make_one_variant_share_its_folder() -> None:
+    again = SMALL[SMALL.index("[[parts]]") :].replace("per_method", "# per_method")
+    other = variants(parse(SMALL + again.replace('"grpo", "stepopsd"', '"opd"'), "small"))
+    assert len(other) == 2
+    assert {spec.method for spec in other[0].specs} == {"grpo", "stepopsd", "opd"}
+    with pytest.raises(UserError, match=r"asks twice for grpo, seed 0, in diagnostic-bandit_tree/lr=0\.001"):
         variants(parse(SMALL + again, "small"))
 
 
