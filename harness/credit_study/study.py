@@ -88,8 +88,8 @@ class Found:
         if low > 0:
             return f"this policy can read: a peer's gap ranks steps better than a placebo's, by {difference}"
         return (
-            f"this policy cannot be shown to read: a peer's gap ranks steps better than a placebo's by {difference}; so "
-            "what hindsight does below cannot be put down to what it tells"
+            f"this policy cannot be shown to read: a peer's gap ranks steps better than a placebo's by {difference}; "
+            "so what hindsight does below cannot be put down to what it tells"
         )
 
 
