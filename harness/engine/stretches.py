@@ -38,12 +38,13 @@ def stretches_of(trajectory: Trajectory) -> list[tuple[Step, ...]]:
     A running transcript is one stretch; with windowed prompts each turn, but for the first few, is one of its own.
     """
     steps = trajectory.steps
-    cuts = [k for k in range(1, len(steps)) if not _continues(steps[k - 1], steps[k])]
+    cuts = [k for k in range(1, len(steps)) if not continues(steps[k - 1], steps[k])]
     edges = [0, *cuts, len(steps)]
     return [steps[start:end] for start, end in pairwise(edges) if end > start]
 
 
-def _continues(before: Step, after: Step) -> bool:
+def continues(before: Step, after: Step) -> bool:
+    """Whether the prompt after is the one before with its response, and perhaps more."""
     prompt, grown = len(before.prompt_ids), len(before.prompt_ids) + len(before.response_ids)
     return (
         len(after.prompt_ids) >= grown

@@ -14,6 +14,10 @@ from stepcredit.harness.spec import RunSpec
 EPISODES = "episodes.parquet"
 UPDATES = "updates.parquet"
 TIMINGS = "timings.parquet"
+CREDITS = "credits.parquet"
+PROBES = "probes.parquet"
+RESULTS = (EPISODES, UPDATES, TIMINGS, CREDITS, PROBES)
+"""Files of a complete run, whose hashes are in its manifest."""
 
 
 @dataclass(frozen=True, slots=True)

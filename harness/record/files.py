@@ -67,7 +67,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
             disk.sync_folder(path.parent)
         except BaseException:
-            _discard(temporary)
+            discard(temporary)
             raise
     except OSError as error:
         raise explain(error, path) from error
@@ -117,7 +117,7 @@ def sha256_of(path: Path) -> str:
 def remove_leftovers(folder: Path) -> None:
     """Delete the half-written files that a killed process left."""
     for leftover in folder.rglob(f"*{_SUFFIX}"):
-        _discard(leftover)
+        discard(leftover)
 
 
 @contextmanager
@@ -183,5 +183,6 @@ def _locked(file: BinaryIO, wait_s: float) -> bool:
             return True
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
+    """Delete the file, if it is there."""
     path.unlink(missing_ok=True)

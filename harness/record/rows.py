@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +17,9 @@ from stepcredit.harness.engine.stretches import stretches_of
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import files
 from stepcredit.methods.contract import Credit, Group, Trajectory
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Phase = Literal["train", "eval"]
 
@@ -119,7 +122,7 @@ class TimingRow:
     eval_s: float
 
 
-Row = TypeVar("Row", EpisodeRow, UpdateRow, TimingRow)
+Row = TypeVar("Row", bound="DataclassInstance")
 
 _METRICS = "metrics"
 _ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}

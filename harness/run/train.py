@@ -21,7 +21,7 @@ from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.model.policy import weights_sha256
 from stepcredit.harness.progress import Report, Reporter
 from stepcredit.harness.record import checkpoint, files, manifest
-from stepcredit.harness.record.cell import EPISODES, TIMINGS, UPDATES, Cell
+from stepcredit.harness.record.cell import CREDITS, EPISODES, PROBES, RESULTS, TIMINGS, UPDATES, Cell
 from stepcredit.harness.record.checkpoint import RunState
 from stepcredit.harness.record.manifest import Manifest, Status
 from stepcredit.harness.record.rows import (
@@ -33,14 +33,16 @@ from stepcredit.harness.record.rows import (
     update_row,
     write_rows,
 )
+from stepcredit.harness.record.traces import ProbeRow, traced_updates
+from stepcredit.harness.run import probes, tokens
 from stepcredit.harness.run.given import complete
 from stepcredit.harness.run.learner import Learner
 from stepcredit.harness.run.schedule import episodes_of, evaluation_updates, tasks_of_update
+from stepcredit.harness.run.tokens import Witness
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
-from stepcredit.harness.spec import RunSpec
 from stepcredit.methods.checks import require_valid
-from stepcredit.methods.contract import Credit, Group, Method
+from stepcredit.methods.contract import Credit, Group, Method, Rescorer
 
 
 def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> None:
@@ -59,20 +61,20 @@ def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> 
         while True:
             report(_progress(cell, parts, state))
             if state.update in evaluation_updates(spec) and state.evaluated < state.update:
-                _evaluate(spec, parts, learner, state)
+                _evaluate(cell, parts, learner, state)
                 _save(cell, learner, state)
             if state.update == spec.updates:
                 break
-            _update(spec, parts, learner, state)
+            _update(cell, parts, learner, state)
             if state.update % spec.checkpoint_every == 0 and state.update not in evaluation_updates(spec):
                 _save(cell, learner, state)
         report(_progress(cell, parts, state))
         _finish(cell, begun, learner, state)
 
 
-def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> None:
+def _update(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None:
     """One update of the policy, and its rows."""
-    update, seconds = state.update, _Seconds()
+    spec, update, seconds = cell.spec, state.update, _Seconds()
     with seconds.of("rollout_s"):
         tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
         groups = rollout(learner.player, tasks, spec.rollout, Draws(spec.seed, update))
@@ -80,19 +82,22 @@ def _update(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> N
         learner.kept.refresh(update)
         given = complete(groups, tasks, parts.method.needs, learner.player, spec, update, parts.skills)
         rewarded = paid(given, spec.objective)
-        credits = credits_of(parts.method, rewarded, learner.rescorer, update)
+        witness = Witness(learner.rescorer)
+        credits = credits_of(parts.method, rewarded, witness, update)
         notes = _cut(learner.rescorer, credits) | _at_risk(learner.rescorer) | _unserved(parts.method, rewarded)
     with seconds.of("update_s"):
         # The penalty has done its work in the credit: the objective reads tokens, and rows tell what happened.
         stats = learner.update(groups, credits, spec, update)
         notes |= _engine_gap(stats, learner.player.engine)
+    if update in traced_updates(spec.updates):
+        tokens.keep(cell.folder, witness, groups, credits, update, learner.policy.transcript)
     state.episodes += episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
     state.updates.append(update_row(groups, credits, stats, notes, update=update, seed=spec.seed))
     state.update += 1
     state.timings.append(seconds.row(state.update))
 
 
-def credits_of(method: Method, groups: Sequence[Group], rescorer: ModelRescorer, update: int) -> list[list[Credit]]:
+def credits_of(method: Method, groups: Sequence[Group], rescorer: Rescorer, update: int) -> list[list[Credit]]:
     """The method's verdict on each group, checked: a wrong one is refused by the method's name, not trained on."""
     credits = []
     for group in groups:
@@ -128,12 +133,15 @@ def _engine_gap(stats: UpdateStats, engine: Engine) -> dict[str, float]:
     return {"engine_gap_mean": stats.engine_gap_mean, "engine_gap_max": stats.engine_gap_max}
 
 
-def _evaluate(spec: RunSpec, parts: Parts, learner: Learner, state: RunState) -> None:
+def _evaluate(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None:
     """One episode on each task of the held-out panel, and its rows."""
+    spec = cell.spec
     protocol = EvalProtocol(parts.eval_panel, spec.evaluation.temperature, spec.evaluation.seed)
     seconds = _Seconds()
     with seconds.of("eval_s"):
         groups = evaluate(learner.player, spec.rollout, protocol)
+        if state.update == 0:
+            probes.keep_turns(cell.folder, groups, learner.policy, spec)
     state.episodes += episode_rows(
         groups, phase="eval", update=state.update, split=spec.evaluation.split, seed=spec.seed
     )
@@ -178,16 +186,20 @@ def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> N
     write_rows(cell.folder / EPISODES, state.episodes, EpisodeRow)
     write_rows(cell.folder / UPDATES, state.updates, UpdateRow)
     write_rows(cell.folder / TIMINGS, state.timings, TimingRow)
+    tokens.gather(cell.folder, cell.spec.updates, cell.folder / CREDITS)
+    write_rows(cell.folder / PROBES, probes.probed(cell.folder, learner.policy, cell.spec), ProbeRow)
     done = {
         "status": Status.COMPLETE,
         "update0_rollouts_sha256": state.updates[0].rollouts_sha256 if state.updates else None,
         "final_weights_sha256": weights_sha256(learner.policy.model),
-        "files": {name: files.sha256_of(cell.folder / name) for name in (EPISODES, UPDATES, TIMINGS)},
+        "files": {name: files.sha256_of(cell.folder / name) for name in RESULTS},
         "wall_s": round(sum(row.rollout_s + row.credit_s + row.update_s + row.eval_s for row in state.timings), 1),
         "peak_rss_mb": _peak_rss_mb(),
         "resumed_at": state.resumed_at,
     }
     begun.model_copy(update=done).write(cell.folder)
+    tokens.let_go(cell.folder)
+    probes.let_go(cell.folder)
 
 
 def _progress(cell: Cell, parts: Parts, state: RunState) -> Report:

@@ -26,6 +26,7 @@ class Part(BaseModel):
     """Runs of some methods, in every combination of the axes.
 
     Attributes:
+        model: in place of the study's.
         methods: each is a run for each seed and combination.
         settings: by dotted name, over the study's.
         per_method: likewise, for one method alone.
@@ -36,6 +37,7 @@ class Part(BaseModel):
 
     benchmark: str = "alfworld"
     suite: str | None = None
+    model: str | None = None
     methods: tuple[str, ...] = Field(min_length=1)
     settings: Mapping[str, Any] = Field(default_factory=dict)
     per_method: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
@@ -138,7 +140,7 @@ def _of_part(study: StudyFile, part: Part) -> Iterator[Variant]:
         crossed = dict(zip(part.axes, values, strict=True))
         specs = [
             build_spec(
-                model=study.model,
+                model=part.model or study.model,
                 benchmark=part.benchmark,
                 suite=part.suite,
                 method=method,

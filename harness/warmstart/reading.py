@@ -213,15 +213,21 @@ class Reading:
         said = range(_start(step, place), _response(step).stop)
         suffix = self._transcript.generation_suffix if place is Place.RESPONSE else ()
         after = self._before(step) if place is Place.RESPONSE else said.start - 1
+        own = step.response_ids[said.start - len(step.prompt_ids) :].tolist()
         match self._block(peers):
             case Block.OUTCOME:
-                own = step.response_ids[said.start - len(step.prompt_ids) :].tolist()
                 tree.branch(after, [*self._transcript.hindsight(outcome), *suffix], own)
             case Block.FOREIGN:
                 tree.repeat(after, [*self._told(self._rng.choice(self._foreign)), *suffix], said, [said])
             case block:
                 told = self._rng.choice(peers.won if block is Block.PEER else peers.lost)
-                tree.branch(after, [*self._told(told), *suffix], self._said(_from(tutor.answer(told), place)))
+                thought, action = tutor.answer(told)
+                # Where the expert does what the student did, the student's words are as good: what is told of an action
+                # is not to change how it is reasoned for.
+                tagged = f"<{step.action_tag}>{step.action_text}</{step.action_tag}>"
+                agrees = action in (step.action_text, tagged)
+                answer = own if agrees else self._said(_from((thought, action), place))
+                tree.branch(after, [*self._told(told), *suffix], answer)
 
     def _block(self, peers: _Peers) -> Block:
         there = {Block.PEER: peers.won, Block.FAILED: peers.lost, Block.FOREIGN: self._foreign, Block.OUTCOME: (True,)}
