@@ -23,6 +23,7 @@ from stepcredit.harness.cli import (
     inspect,
     recipe,
     serve,
+    show,
     studies,
     study,
     terminal,
@@ -74,6 +75,7 @@ app.command()(fetch.fetch_questions)
 app.command()(work.bench)
 app.command()(work.warmstart)
 app.command()(inspect.runs)
+app.command()(show.show)
 app.command()(extend.methods)
 app.command()(extend.new_method)
 app.command()(extend.new_benchmark)

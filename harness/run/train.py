@@ -56,6 +56,9 @@ def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> 
     with files.exclusive(cell.folder / checkpoint.FOLDER):
         files.remove_leftovers(cell.folder)
         begun = _enter(cell, parts, switches)
+        if cell.complete():
+            _let_go(cell)
+            return
         learner = Learner.of(spec, parts)
         state = _resume(cell, learner)
         while True:
@@ -198,6 +201,11 @@ def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> N
         "resumed_at": state.resumed_at,
     }
     begun.model_copy(update=done).write(cell.folder)
+    _let_go(cell)
+
+
+def _let_go(cell: Cell) -> None:
+    """Remove what only the result files of a run that ends are made of."""
     tokens.let_go(cell.folder)
     probes.let_go(cell.folder)
 

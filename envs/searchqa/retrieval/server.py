@@ -107,7 +107,9 @@ def _report_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def break_down(_: Request, error: Exception) -> Response:
-        return _error(503, f"the search broke ({type(error).__name__}: {error})")
+        answer = _error(503, f"the search broke ({type(error).__name__}: {error})")
+        answer.headers["Connection"] = "close"  # the server drops it: the exception goes on to its log
+        return answer
 
 
 def _error(status: int, sentence: str) -> Response:

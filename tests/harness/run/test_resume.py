@@ -10,7 +10,7 @@ from stepcredit.harness.record import checkpoint, files
 from stepcredit.harness.record.cell import Cell
 from tests.harness.cells import KillPoint, run_here, run_in_process, small_spec
 
-COMPARED = ("episodes.parquet", "updates.parquet")
+COMPARED = ("episodes.parquet", "updates.parquet", "credits.parquet", "probes.parquet")
 
 
 def bits(study: Path) -> tuple[object, ...]:
@@ -42,10 +42,13 @@ POINTS = {
     "later evaluation": KillPoint("stepcredit.harness.run.train", "evaluate", 2),
     "credit": KillPoint("stepcredit.harness.engine.rescore", "ModelRescorer.score", 1),
     "optimiser step": KillPoint("torch.optim", "AdamW.step", 2),
-    "checkpoint, before it is on disk": KillPoint("os", "fsync", 6),
-    "checkpoint, before it has its name": KillPoint("pathlib", "Path.replace", 4),
+    "checkpoint, before it is on disk": KillPoint("os", "fsync", 10),
+    "checkpoint, before it has its name": KillPoint("pathlib", "Path.replace", 7),
     "deleting an old checkpoint": KillPoint("pathlib", "Path.unlink", 1),
+    "tokens of an update": KillPoint("stepcredit.harness.run.tokens", "write_rows", 2),
     "result files": KillPoint("stepcredit.harness.run.train", "write_rows", 2),
+    "gathering what was kept": KillPoint("stepcredit.harness.run.tokens", "read_rows", 2),
+    "letting it go": KillPoint("stepcredit.harness.run.probes", "let_go", 1),
 }
 
 
@@ -55,6 +58,7 @@ def test_killed_run_resumes_to_the_same_bits(tmp_path: Path, undisturbed: tuple[
     assert run_in_process(tmp_path, small_spec()) == 0
     assert bits(tmp_path) == undisturbed
     assert not list(tmp_path.rglob("*.tmp"))
+    assert not list((Cell(tmp_path, small_spec()).folder / checkpoint.FOLDER).glob("*.parquet"))
 
 
 def test_killed_again_and_again(tmp_path: Path, undisturbed: tuple[object, ...]) -> None:
