@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from stepcredit.paper.capability import capability_tables
+from stepcredit.paper.collection import collection_report
 from stepcredit.paper.document import pdf
 from stepcredit.paper.figures import render
 from stepcredit.paper.files import write_atomic
 from stepcredit.paper.render import comma_separated, latex, markdown
-from stepcredit.paper.report import markdown_report, report_of
+from stepcredit.paper.report import Report, markdown_report, report_of
 from stepcredit.paper.results import load_study
+from stepcredit.paper.variants import is_collection
 
 
 def build(study: Path, out: Path) -> list[Path]:
@@ -21,15 +23,21 @@ def build(study: Path, out: Path) -> list[Path]:
     Raises:
         PaperError: the study cannot be shown as it is, or `out` cannot be written.
     """
-    loaded = load_study(study)
-    report = report_of(loaded, capability_tables(loaded, study))
+    report = _report(study)
     written = []
     for table in report.tables:
         for suffix, form in (("md", markdown), ("tex", latex), ("csv", comma_separated)):
             written.append(write_atomic(out / "tables" / f"{table.name}.{suffix}", form(table)))
     for plot in report.plots:
-        for kind, content in render(plot, loaded).items():
+        for kind, content in render(plot).items():
             written.append(write_atomic(out / "figures" / f"{plot.name}.{kind}", content))
     written.append(write_atomic(out / "REPORT.md", markdown_report(report)))
     written.append(write_atomic(out / "paper.pdf", pdf(report, out)))
     return written
+
+
+def _report(study: Path) -> Report:
+    if is_collection(study):
+        return collection_report(study)
+    loaded = load_study(study)
+    return report_of(loaded, capability_tables(loaded, study))

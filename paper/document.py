@@ -42,6 +42,7 @@ def _data(report: Report) -> dict[str, object]:
         "figures": [
             {"path": f"/figures/{plot.name}.svg", "name": plot.name, "caption": plot.caption} for plot in report.plots
         ],
+        "order": report.order,
         "skipped": report.skipped,
         "again": [asdict(step) for step in report.again],
     }

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import matplotlib as mpl
@@ -65,7 +66,7 @@ class Plot:
 
     name: str
     caption: str
-    draw: Callable[[Study], Figure]
+    draw: Callable[[], Figure]
 
 
 def all_plots(study: Study) -> list[Plot]:
@@ -82,16 +83,17 @@ def all_plots(study: Study) -> list[Plot]:
     bars = f"{study.score} after training by subset, with 95% intervals. {seen}{counts}"
     forest = f"{study.score} minus GRPO's on the same seeds and tasks, with 95% intervals. {dots} n counts pairs."
     health = f"How the runs behaved, mean of {WINDOW} updates. {band if several else ''}".strip()
-    plots = [Plot("learning_curves", curves, learning_curves), Plot("subset_bars", bars, subset_bars)]
+    drawn = [("learning_curves", curves, learning_curves), ("subset_bars", bars, subset_bars)]
     if rivals(study):
-        plots.append(Plot("paired_differences", forest, paired_differences))
-    return [*plots, Plot("diagnostics", health, diagnostics)]
+        drawn.append(("paired_differences", forest, paired_differences))
+    drawn.append(("diagnostics", health, diagnostics))
+    return [Plot(name, caption, partial(draw, study)) for name, caption, draw in drawn]
 
 
-def render(plot: Plot, study: Study) -> dict[Literal["png", "svg"], bytes]:
+def render(plot: Plot) -> dict[Literal["png", "svg"], bytes]:
     """The figure as PNG (200 dpi) and SVG; equal results give equal bytes."""
     with _style():
-        figure = plot.draw(study)
+        figure = plot.draw()
         FigureCanvasAgg(figure)
         return {"png": _saved(figure, "png"), "svg": _saved(figure, "svg")}
 

@@ -6,12 +6,14 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isnan
 
 from stepcredit.paper.statistics import Estimate, Interval
-from stepcredit.paper.tables import Cell, Digest, Score, Table
+from stepcredit.paper.tables import Cell, Digest, Ranged, Score, Table
 
 DASH = "—"
 DIGITS = 10
+RANGE_PARTS = ("low", "high")
 SCORE_PARTS = ("low", "high", "interval", "seeds", "n")
 _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -69,6 +71,22 @@ def rate_text(estimate: Estimate, *, signed: bool = False, unit: str = "") -> st
     return f"{digits.mean}{unit} (+{digits.above}/−{digits.below}, n={digits.n})"
 
 
+def range_text(cell: Ranged) -> str:
+    """Such as +0.18 [0.10, 0.26]; a dash where the number is not known."""
+    if isnan(cell.value):
+        return DASH
+    value = _decimal(cell.value, signed=cell.signed)
+    return value if isnan(cell.low) else f"{value} [{_decimal(cell.low)}, {_decimal(cell.high)}]"
+
+
+def _decimal(number: float, *, signed: bool = False) -> str:
+    """Two decimals, a true minus sign, never minus zero."""
+    text = f"{abs(number):.2f}"
+    if float(text) == 0:
+        return text
+    return ("−" if number < 0 else "+" if signed else "") + text
+
+
 def markdown(table: Table) -> str:
     """The table with its title above."""
     return f"**{table.title}**\n\n{markdown_body(table)}"
@@ -114,18 +132,22 @@ def latex(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """Machine-readable: fractions at full precision, whole hashes, six columns for a score."""
-    scores = _score_columns(table)
+    """Machine-readable: fractions at full precision, whole hashes, a score's and an interval's parts apart."""
+    scores, ranges = _columns_of(table, Score), _columns_of(table, Ranged)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     header: list[str] = []
     for index, name in enumerate(table.header):
-        header += [name, *(f"{name} {part}" for part in SCORE_PARTS)] if index in scores else [name]
+        parts = SCORE_PARTS if index in scores else RANGE_PARTS if index in ranges else ()
+        header += [name, *(f"{name} {part}" for part in parts)]
     writer.writerow(header)
     for row in table.rows:
         values: list[str] = []
         for index, cell in enumerate(row):
-            values += _score_values(cell) if index in scores else [_raw(cell)]
+            if index in scores:
+                values += _score_values(cell)
+            else:
+                values += _range_values(cell) if index in ranges else [_raw(cell)]
         writer.writerow(values)
     return buffer.getvalue()
 
@@ -163,6 +185,8 @@ def _plain(cell: Cell) -> str:
         return DASH
     if isinstance(cell, Score):
         return rate_text(cell.estimate, signed=cell.signed)
+    if isinstance(cell, Ranged):
+        return range_text(cell)
     if isinstance(cell, Digest):
         return f"`{cell.hexdigest[:DIGITS]}`"
     return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
@@ -199,8 +223,14 @@ def _score_values(cell: Cell) -> list[str]:
     ]
 
 
-def _score_columns(table: Table) -> set[int]:
-    return {index for row in table.rows for index, cell in enumerate(row) if isinstance(cell, Score)}
+def _range_values(cell: Cell) -> list[str]:
+    if not isinstance(cell, Ranged):
+        return [""] * 3
+    return ["" if isnan(number) else repr(number) for number in (cell.value, cell.low, cell.high)]
+
+
+def _columns_of(table: Table, kind: type[Score | Ranged]) -> set[int]:
+    return {index for row in table.rows for index, cell in enumerate(row) if isinstance(cell, kind)}
 
 
 def _text_columns(table: Table) -> set[int]:

@@ -26,9 +26,20 @@ class Step:
     commands: tuple[str, ...] = ()
 
 
+ORDER = (
+    *("success", "f1", "searches", "learning_curves", "learning", "subset_bars", "differences", "closed-book"),
+    *("regression", "paired_differences", "diagnostics"),
+)
+"""Tables and figures of a study of methods, as its pages have them."""
+
+
 @dataclass(frozen=True)
 class Report:
-    """The whole content, before any layout."""
+    """The whole content, before any layout.
+
+    Attributes:
+        order: of tables and figures by name on the pages; the table `provenance` stands apart.
+    """
 
     title: str
     subtitle: str
@@ -38,6 +49,7 @@ class Report:
     plots: tuple[Plot, ...]
     skipped: tuple[str, ...]
     again: tuple[Step, ...]
+    order: tuple[str, ...] = ORDER
 
 
 def report_of(study: Study, further: Sequence[Table] = ()) -> Report:

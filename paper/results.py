@@ -21,6 +21,7 @@ from stepcredit.paper.words import counted
 
 EPISODES = "episodes.parquet"
 UPDATES = "updates.parquet"
+PROBES = "probes.parquet"
 BASELINE = "grpo"
 
 LABELS = {
@@ -48,6 +49,7 @@ EPISODE_COLUMNS = (
     "invalid_actions",
     "rollout_sha256",
 )
+PROBE_COLUMNS = ("task_id", "turn", "before", "after")
 UPDATE_COLUMNS = ("update", "groups", "mixed_groups", "kl", "entropy")
 # What runs of one table may differ in; checkpoint_every changes no result.
 FREE_FIELDS = frozenset({"method", "method_options", "seed", "checkpoint_every"})
@@ -55,11 +57,16 @@ FREE_FIELDS = frozenset({"method", "method_options", "seed", "checkpoint_every"}
 
 @dataclass(frozen=True)
 class Run:
-    """One complete cell: its manifest, one row per episode, one row per update."""
+    """One complete cell: its manifest, one row per episode, one row per update.
+
+    Attributes:
+        probes: turns before training with their log-probabilities before and after; None in older runs.
+    """
 
     manifest: Manifest
     episodes: pd.DataFrame
     updates: pd.DataFrame
+    probes: pd.DataFrame | None = None
 
     @property
     def cell(self) -> str:
@@ -206,7 +213,9 @@ def _order(run: Run) -> tuple[bool, str, int, str]:
 def _read_run(folder: Path, manifest: Manifest) -> Run:
     episodes = _read_table(folder / EPISODES, manifest.files.get(EPISODES), EPISODE_COLUMNS)
     updates = _read_table(folder / UPDATES, manifest.files.get(UPDATES), UPDATE_COLUMNS)
-    run = Run(manifest, episodes, updates)
+    known = manifest.files.get(PROBES)
+    probes = None if known is None else _read_table(folder / PROBES, known, PROBE_COLUMNS)
+    run = Run(manifest, episodes, updates, probes)
     _check_evaluations(folder / EPISODES, run)
     return run
 

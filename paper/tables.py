@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from math import nan
 
 from stepcredit.paper.aggregates import (
     ALL,
@@ -41,13 +42,23 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Ranged:
+    """A number as it is, not in points, with its 95% interval; NaN where there is none."""
+
+    value: float
+    low: float = nan
+    high: float = nan
+    signed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Digest:
     """A hash, printed short and stored whole."""
 
     hexdigest: str
 
 
-Cell = str | int | float | Score | Digest | None
+Cell = str | int | float | Score | Ranged | Digest | None
 
 
 @dataclass(frozen=True, slots=True)

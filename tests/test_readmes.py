@@ -53,6 +53,8 @@ NOT_RUN = {
     "make test": "runs these tests",
     "make reproduce": HALF_AN_HOUR,
     "make reproduce BENCHMARK=searchqa": HALF_AN_HOUR,
+    "make ablations": "takes hours",
+    "stepcredit study run credit": "takes an hour",
     "make reproduce MODEL=qwen2.5-3b": GPU,
     "stepcredit train --model qwen2.5-3b --method stepopsd --set optim.lr=2e-6": GPU,
     "stepcredit transcript qwen2.5-3b --suite mini": HUB,

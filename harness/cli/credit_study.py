@@ -10,9 +10,7 @@ import typer
 from stepcredit.harness.cli import options
 
 if TYPE_CHECKING:
-    from stepcredit.harness.credit_study.study import Found
-
-_ARMS = ("none", "empty", "peer_traj", "outcome", "failed_peer", "foreign", "shuffled", "self", "contrast")
+    from stepcredit.harness.credit_study.study import Found, StudySpec
 
 
 def credit_study(
@@ -22,7 +20,7 @@ def credit_study(
     suite: options.Suite = None,
     method: options.Methods = None,
     arm: Annotated[
-        list[str] | None, typer.Option("--arm", help=f"What teachers are shown; repeat. Default: {', '.join(_ARMS)}.")
+        list[str] | None, typer.Option("--arm", help="What teachers are shown; repeat. Default: nine of them.")
     ] = None,
     tasks: Annotated[int, typer.Option("--tasks", min=1, help="Held-out tasks, a group of episodes each.")] = 8,
     precision: Annotated[
@@ -38,30 +36,44 @@ def credit_study(
 
     The truth comes from fresh episodes that go on from each state, as many as the precision needs.
     """
-    from stepcredit.harness import determinism
-    from stepcredit.harness.cli.display import bar, print_json
-    from stepcredit.harness.credit_study.study import STUDY, StudySpec, run_study
-    from stepcredit.harness.device import resolve
+    from stepcredit.harness.cli.display import print_json
+    from stepcredit.harness.credit_study.cases import USUAL
+    from stepcredit.harness.credit_study.study import STUDY, StudySpec
     from stepcredit.harness.fidelity.truth import Precision
-    from stepcredit.harness.model.presets import preset_named
     from stepcredit.harness.record import files
-    from stepcredit.harness.setup.parts import assemble
     from stepcredit.harness.setup.settings import build_spec
     from stepcredit.harness.words import one_of
     from stepcredit.methods.arms import ARMS
     from stepcredit.methods.registry import method_names
 
-    arms = tuple(one_of("hindsight", name, ARMS) for name in arm or _ARMS)
+    arms = tuple(one_of("hindsight", name, ARMS) for name in arm or USUAL)
     spec = build_spec(model=model, benchmark=benchmark, suite=suite, method="grpo", seed=seed, overrides=settings or ())
-    place = resolve(device, preset_named(model).device)
-    determinism.switch_on(threads, place)
     study = StudySpec(spec, tuple(method or method_names()), arms, tasks, seed, Precision(precision))
-    with bar("tasks with their truth") as tell:
-        found = run_study(study, assemble(spec, place), out, tell)
+    found = study_credit(study, out, threads, device)
     if as_json:
         print_json(files.read_json(out / STUDY))
     else:
         _print(found, out)
+
+
+def study_credit(spec: StudySpec, out: Path, threads: int, device: str) -> Found:
+    """Run the study with a bar.
+
+    Raises:
+        UserError: no group is mixed, or the folder holds another study.
+        EnvError: the benchmark cannot serve an arm.
+    """
+    from stepcredit.harness import determinism
+    from stepcredit.harness.cli.display import bar
+    from stepcredit.harness.credit_study.study import run_study
+    from stepcredit.harness.device import resolve
+    from stepcredit.harness.model.presets import preset_named
+    from stepcredit.harness.setup.parts import assemble
+
+    place = resolve(device, preset_named(spec.run.model).device)
+    determinism.switch_on(threads, place)
+    with bar("tasks with their truth") as tell:
+        return run_study(spec, assemble(spec.run, place), out, tell)
 
 
 def _print(found: Found, out: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ import typer
 from stepcredit.harness.cli import options
 
 if TYPE_CHECKING:
+    from stepcredit.harness.credit_study.study import StudySpec
     from stepcredit.harness.study.file import Variant
 
 study = typer.Typer(
@@ -30,9 +31,11 @@ def list_studies(as_json: options.Json = False) -> None:
 
     records = []
     for name in shipped():
-        found = variants(parse(text_of(name), name))
+        described = parse(text_of(name), name)
+        found = variants(described)
         runs = [spec for variant in found for spec in variant.specs]
-        records.append({"study": name, "variants": len(found), "runs": len(runs)})
+        credit = len(described.credit)
+        records.append({"study": name, "variants": len(found), "runs": len(runs), "credit_studies": credit})
     print_table(records, as_json)
 
 
@@ -64,35 +67,49 @@ def run(
     """Train what is missing, variant by variant; what is complete stays, what was interrupted goes on."""
     from shlex import quote
 
+    from stepcredit.harness.cli.credit_study import study_credit
     from stepcredit.harness.cli.study import resources, run_study
-    from stepcredit.harness.study.file import parse, text_of, variants
+    from stepcredit.harness.credit_study.study import complete
+    from stepcredit.harness.study import origin
+    from stepcredit.harness.study.file import credit_studies, parse, text_of, variants
 
     described = parse(text_of(wanted), wanted)
     folder = out or Path("results") / described.name
     found = variants(described)
     given = resources(jobs, threads, device, described.model)
-    _print_status(folder, found, as_json=False)
+    origin.record(folder, context.obj)
+    asked = credit_studies(described)
+    _print_status(folder, found, asked, as_json=False)
     for variant in found:
         run_study(folder / variant.name, variant.specs, given, context.obj)
+    for name, spec in asked.items():
+        if not complete(spec, folder / name):
+            print(study_credit(spec, folder / name, threads, device).verdict)
     print(f"results: {folder}; next: stepcredit study status {quote(wanted)} --out {quote(str(folder))}")
 
 
 @study.command("status")
 def status(wanted: _File, out: _Out = None, as_json: options.Json = False) -> None:
     """How many runs of each variant are complete, and the hours that are left, by the time of those that are."""
-    from stepcredit.harness.study.file import parse, text_of, variants
+    from stepcredit.harness.study.file import credit_studies, parse, text_of, variants
 
     described = parse(text_of(wanted), wanted)
-    _print_status(out or Path("results") / described.name, variants(described), as_json=as_json)
+    folder = out or Path("results") / described.name
+    _print_status(folder, variants(described), credit_studies(described), as_json=as_json)
 
 
-def _print_status(folder: Path, found: Sequence[Variant], *, as_json: bool) -> None:
+def _print_status(folder: Path, found: Sequence[Variant], asked: Mapping[str, StudySpec], *, as_json: bool) -> None:
     from stepcredit.harness.cli.display import print_table
+    from stepcredit.harness.credit_study.study import complete
     from stepcredit.harness.study.status import progress
 
     records = progress(folder, found)
-    print_table(records, as_json)
-    if not as_json:
+    studies = [
+        {"variant": name, "runs": 1, "complete": int(complete(spec, folder / name))} for name, spec in asked.items()
+    ]
+    known = [*records, *({**study, "hours_left": 0.0 if study["complete"] else None} for study in studies)]
+    print_table(known, as_json)
+    if not as_json and records:
         left = [record["hours_left"] for record in records]
         hours = "unknown" if None in left else f"{sum(left):.1f}"
         complete, runs = (sum(record[name] for record in records) for name in ("complete", "runs"))

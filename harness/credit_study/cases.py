@@ -6,10 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stepcredit.harness.errors import UserError
+from stepcredit.methods.arms import Source
 from stepcredit.methods.contract import Method, MethodError
 from stepcredit.methods.hindsight import TaughtConfig
 from stepcredit.methods.registry import build, method_named
 
+USUAL: tuple[Source, ...] = (
+    "none",
+    "empty",
+    "peer_traj",
+    "outcome",
+    "failed_peer",
+    "foreign",
+    "shuffled",
+    "self",
+    "contrast",
+)
+"""The arms that are studied where none is named."""
 OWN = "own"
 """The arm of methods without hindsight: what they do by themselves."""
 

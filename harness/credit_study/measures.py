@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from scipy.stats import rankdata
 
 from stepcredit.harness.fidelity.ranks import Estimate, clustered, clustered_mean, rank_correlation
 
+ESTIMATES = ("rank", "sign", "top", "idle", "leak", "explained", "thought", "refused", "parting")
+"""What has an interval."""
 _NOISE = 2.0
 """Standard errors beyond which a step has an effect."""
 
@@ -30,6 +33,11 @@ class Measured:
             chance would find.
         idle: share of the credit's mass that lies on steps without a measurable effect.
         leak: partial rank correlation of credit with the episode's success, given A* and the step's place.
+        explained: share of the steps' variance in credit within a task that the episode's success explains.
+        thought: share of the credit's mass that lies on the reasoning.
+        refused: share of the actions' credit that lies on steps that the environment did not admit, less those steps'
+            share of all.
+        parting: likewise of the first step that a successful peer did otherwise.
         p_rank: of no rank correlation; Holm-corrected among all cases.
     """
 
@@ -41,6 +49,10 @@ class Measured:
     top: Estimate
     idle: Estimate
     leak: Estimate
+    explained: Estimate
+    thought: Estimate
+    refused: Estimate
+    parting: Estimate
     p_rank: float
 
     @property
@@ -74,6 +86,10 @@ def _measured(case: str, own: pd.DataFrame) -> Measured:
         _mean(episodes, _top),
         _mean(episodes, _idle),
         _leak(own),
+        clustered(_within_tasks(own), _explained),
+        _mean(episodes, _thought),
+        _mean(episodes, partial(_beyond, "refused")),
+        _mean(episodes, partial(_beyond, "parting")),
         rank.p_value,
     )
 
@@ -144,6 +160,31 @@ def _partial(credit_N: NDArray[np.float64], success_N: NDArray[np.float64], *giv
     return float(left[0] @ left[1] / (norms[0] * norms[1]))
 
 
+def _within_tasks(own: pd.DataFrame) -> list[NDArray[np.float64]]:
+    """For each task [N, 2] credit and success, less the task's means."""
+    parts = (rows[["credit", "success"]].to_numpy(np.float64) for _, rows in own.groupby("task_id", sort=True))
+    return [part - part.mean(0) for part in parts]
+
+
+def _explained(rows_N2: NDArray[np.float64]) -> float:
+    credit_N, success_N = rows_N2.T
+    whole = float((credit_N**2).sum() * (success_N**2).sum())
+    return float(credit_N @ success_N) ** 2 / whole if whole > 0 else float("nan")
+
+
+def _thought(rows: pd.DataFrame) -> list[float]:
+    mass = rows["mass"].sum()
+    return [float(rows["thought"].sum() / mass)] if mass > 0 else []
+
+
+def _beyond(which: str, rows: pd.DataFrame) -> list[float]:
+    """Share of the credit on these steps, less their share of all; nothing is asked of episodes without one."""
+    chosen, mass = rows[which].to_numpy(np.bool_), rows["credit"].abs().to_numpy(np.float64)
+    if not chosen.any() or not mass.sum() > 0:
+        return []
+    return [float(mass[chosen].sum() / mass.sum() - chosen.mean())]
+
+
 def _residual(wanted_N: NDArray[np.float64], known_NK: NDArray[np.float64]) -> NDArray[np.float64]:
     coefficients, *_ = np.linalg.lstsq(known_NK, wanted_N, rcond=None)
     left: NDArray[np.float64] = wanted_N - known_NK @ coefficients
@@ -172,7 +213,7 @@ def described(row: Measured) -> dict[str, Any]:
     return {
         "case": row.case,
         "trajectories": row.trajectories,
-        **{name: getattr(row, name).described() for name in ("rank", "sign", "top", "idle", "leak")},
+        **{name: getattr(row, name).described() for name in ESTIMATES},
         **{name: None if np.isnan(value) else round(value, 6) for name, value in numbers.items()},
     }
 
@@ -189,6 +230,7 @@ def shown(row: Measured) -> Mapping[str, str]:
         "top less chance": _text(row.top),
         "idle mass": _text(row.idle, least=0.0),
         "leak": _text(row.leak),
+        "explained": _text(row.explained, least=0.0),
     }
 
 

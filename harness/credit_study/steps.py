@@ -20,7 +20,7 @@ from stepcredit.harness.run.train import credits_of
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.setup.skills import load_skills
 from stepcredit.harness.spec import RunSpec
-from stepcredit.methods.contract import Credit, Group, Method, Trajectory
+from stepcredit.methods.contract import Credit, Group, Method, Span, Trajectory
 from stepcredit.methods.hindsight import TaughtConfig
 
 
@@ -29,7 +29,8 @@ class StepCredit:
     """A case's verdict on a step: the mean credit of its action's tokens, tags included, and their sum.
 
     The whole response's where there is no action. `served` says whether the arm had something to show. Credit is the
-    weight of the tokens' policy gradient, and what a distilling loss adds to it.
+    weight of the tokens' policy gradient, and what a distilling loss adds to it. `mass` is the sum of its amounts over
+    the whole response, `thought` over the reasoning.
     """
 
     case: str
@@ -40,6 +41,8 @@ class StepCredit:
     step: int
     credit: float
     summed: float
+    mass: float
+    thought: float
     served: bool
 
 
@@ -64,16 +67,20 @@ def step_credits(
     for group, verdicts in zip(given, credits, strict=True):
         for index, (trajectory, credit) in enumerate(zip(group.trajectories, verdicts, strict=True)):
             served = _served(method, group, index)
-            for step, numbers in enumerate(_by_step(trajectory, credit)):
+            for number, given_T in enumerate(_by_step(trajectory, credit)):
+                step = trajectory.steps[number]
+                acted = _part(given_T, step.tagged or step.action or Span(0, len(given_T)))
                 yield StepCredit(
                     case.name,
                     method.name,
                     case.arm,
                     group.task_id,
                     trajectory.index,
-                    step,
-                    float(numbers.mean()) if len(numbers) else 0.0,
-                    float(numbers.sum()),
+                    number,
+                    float(acted.mean()) if len(acted) else 0.0,
+                    float(acted.sum()),
+                    float(abs(given_T).sum()),
+                    float(abs(_part(given_T, step.think or Span(0, 0))).sum()),
                     served,
                 )
 
@@ -83,6 +90,7 @@ def step_rows(
 ) -> Iterator[dict[str, str | int | float | bool]]:
     """What is true of each step of the group, whoever judges it."""
     for trajectory, own in zip(group.trajectories, truths, strict=True):
+        parting = _parting(group, trajectory)
         for number, (step, truth) in enumerate(zip(trajectory.steps, own, strict=True)):
             known = {name: value for name, value in asdict(truth).items() if name != "halves"}
             yield {
@@ -95,23 +103,34 @@ def step_rows(
                 "mixed": group.mixed,
                 "valid": step.valid,
                 "action": step.action_text,
+                "refused": not step.valid,
+                "parting": number == parting,
                 **known,
                 "half_1": truth.halves[0],
                 "half_2": truth.halves[1],
             }
 
 
+def _parting(group: Group, trajectory: Trajectory) -> int | None:
+    """The first step that the first successful peer did otherwise; None without a peer, or if there is none."""
+    peer = next((other for other in group.trajectories if other.success and other is not trajectory), None)
+    if peer is None:
+        return None
+    own, others = ([step.action_text for step in one.steps] for one in (trajectory, peer))
+    return next((k for k, action in enumerate(own) if others[k : k + 1] != [action]), None)
+
+
 def _by_step(trajectory: Trajectory, credit: Credit) -> Iterator[NDArray[np.float64]]:
-    """The credit of each step's action's tokens."""
+    """The credit of each step's response tokens."""
     total_T = credit.advantage_T.double()
     if credit.distill_T is not None:
         total_T = total_T + credit.distill_T.double()
-    offset = 0
-    for step in trajectory.steps:
-        own_T = total_T[offset : offset + len(step.response_ids)]
-        span = step.tagged or step.action
-        yield (own_T[span.start : span.end] if span else own_T).numpy()
-        offset += len(step.response_ids)
+    for part_T in total_T.split([len(step.response_ids) for step in trajectory.steps]):
+        yield part_T.numpy()
+
+
+def _part(given_T: NDArray[np.float64], span: Span) -> NDArray[np.float64]:
+    return given_T[span.start : span.end]
 
 
 def _served(method: Method, group: Group, index: int) -> bool:

@@ -68,12 +68,17 @@ class Found:
         measured: a row for each case.
         reads: a teacher's gap under a peer less that under a placebo, as rank correlations with A* on the same
             trajectories; None where these were not studied.
+        told: what a peer's block says of a successful episode's actions beyond the placebo's, in nats: the difference
+            of summed gaps, an estimate of the pointwise mutual information with the hint.
+        beyond: method -> its credit under a peer less that under a placebo, as rank correlations with A*, likewise.
         refused: methods under arms that they do not take.
         steps: how many have a truth, and their mean standard error.
     """
 
     measured: list[Measured]
     reads: Estimate | None
+    told: Estimate | None
+    beyond: dict[str, Estimate]
     refused: list[str]
     steps: int
     stderr: float
@@ -91,6 +96,14 @@ class Found:
             f"this policy cannot be shown to read: a peer's gap ranks steps better than a placebo's by {difference}; "
             "so what hindsight does below cannot be put down to what it tells"
         )
+
+
+def complete(spec: StudySpec, folder: Path) -> bool:
+    """Whether the folder holds this study, whole."""
+    if not (folder / STUDY).is_file():
+        return False
+    record = files.read_json(folder / STUDY)
+    return all(record.get(name) == value for name, value in _asked(spec).items())
 
 
 def run_study(spec: StudySpec, parts: Parts, folder: Path, tell: Tell) -> Found:
@@ -115,7 +128,7 @@ def run_study(spec: StudySpec, parts: Parts, folder: Path, tell: Tell) -> Found:
     _write(credits, folder / CREDITS)
     steps = pd.concat(list(_truths(spec, groups, tasks, player, folder, tell)), ignore_index=True)
     _write(steps, folder / STEPS)
-    found = Found(measured(steps, credits), _reads(steps, credits), refused, len(steps), float(steps["stderr"].mean()))
+    found = _found(steps, credits, refused)
     files.write_json(folder / STUDY, _record(spec, parts) | {"found": _as_json(found)})
     return found
 
@@ -150,21 +163,37 @@ def _truths(
     tell(len(mixed), len(mixed))
 
 
-def _reads(steps: pd.DataFrame, credits: pd.DataFrame) -> Estimate | None:
-    """On trajectories that both arms can serve."""
+def _found(steps: pd.DataFrame, credits: pd.DataFrame, refused: list[str]) -> Found:
     known = credits[credits["served"]].merge(steps, on=["task_id", "trajectory", "step"])
-    peer, placebo = (known[known["case"] == f"{_READER}:{arm}"] for arm in (_PEER, _PLACEBO))
-    both = peer.merge(placebo, on=["task_id", "trajectory", "step"], suffixes=("", "_placebo"))
-    if both.empty:
-        return None
+    pairs = {str(method): _compared(own) for method, own in known.groupby("method", sort=False)}
+    beyond = {method: _by_task(both, _ranks_better) for method, both in pairs.items() if not both.empty}
+    told = _by_task(pairs[_READER], _tells_more) if _READER in beyond else None
+    stderr = float(steps["stderr"].mean())
+    return Found(measured(steps, credits), beyond.get(_READER), told, beyond, refused, len(steps), stderr)
+
+
+def _compared(own: pd.DataFrame) -> pd.DataFrame:
+    """A method's credit under a peer and under a placebo, on the trajectories that both arms can serve."""
+    peer, placebo = (own[own["arm"] == arm] for arm in (_PEER, _PLACEBO))
+    return peer.merge(placebo, on=["task_id", "trajectory", "step"], suffixes=("", "_placebo"))
+
+
+def _tells_more(rows: pd.DataFrame) -> float | None:
+    return float((rows["summed"] - rows["summed_placebo"]).sum()) if rows["success"].all() else None
+
+
+def _ranks_better(rows: pd.DataFrame) -> float | None:
+    truth_K = rows["advantage"].to_numpy(np.float64)
+    shown, alike = (rank_correlation(rows[name].to_numpy(np.float64), truth_K) for name in ("credit", "credit_placebo"))
+    return None if shown is None or alike is None else shown - alike
+
+
+def _by_task(both: pd.DataFrame, of: Callable[[pd.DataFrame], float | None]) -> Estimate:
+    """The mean over trajectories."""
     values: dict[str, list[float]] = {}
     for (task, _), rows in both.groupby(["task_id", "trajectory"], sort=True):
-        truth_K = rows["advantage"].to_numpy(np.float64)
-        shown, alike = (
-            rank_correlation(rows[name].to_numpy(np.float64), truth_K) for name in ("credit", "credit_placebo")
-        )
-        if shown is not None and alike is not None:
-            values.setdefault(str(task), []).append(shown - alike)
+        if (value := of(rows)) is not None:
+            values.setdefault(str(task), []).append(value)
     return clustered_mean(values)
 
 
@@ -185,6 +214,10 @@ def _claim(spec: StudySpec, parts: Parts, folder: Path) -> None:
 
 
 def _record(spec: StudySpec, parts: Parts) -> dict[str, Any]:
+    return {**_asked(spec), "inputs": parts.inputs.model_dump(mode="json")}
+
+
+def _asked(spec: StudySpec) -> dict[str, Any]:
     return {
         "run": spec.run.model_dump(mode="json"),
         "methods": list(spec.methods),
@@ -192,7 +225,6 @@ def _record(spec: StudySpec, parts: Parts) -> dict[str, Any]:
         "tasks": spec.tasks,
         "seed": spec.seed,
         "precision": asdict(spec.precision),
-        "inputs": parts.inputs.model_dump(mode="json"),
     }
 
 
@@ -200,6 +232,8 @@ def _as_json(found: Found) -> dict[str, Any]:
     return {
         "verdict": found.verdict,
         "reads": None if found.reads is None else found.reads.described(),
+        "beyond": {method: estimate.described() for method, estimate in found.beyond.items()},
+        "told": None if found.told is None else found.told.described(),
         "measured": [described(row) for row in found.measured],
         "refused": found.refused,
         "steps": found.steps,

@@ -14,9 +14,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from stepcredit.harness.credit_study.cases import USUAL
+from stepcredit.harness.credit_study.study import StudySpec
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.fidelity.truth import Precision
 from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RunSpec
+from stepcredit.methods.arms import Source
+from stepcredit.methods.registry import method_names
 
 _SHIPPED = "stepcredit.harness.study.shipped"
 _UNFIT = re.compile(r"[^A-Za-z0-9.=+-]+")
@@ -44,13 +49,37 @@ class Part(BaseModel):
     axes: Mapping[str, tuple[Any, ...]] = Field(default_factory=dict)
 
 
+class CreditPart(BaseModel):
+    """A credit study: methods under arms, held against the truth; see `stepcredit credit-study`.
+
+    Attributes:
+        methods: all there are, where none is named.
+        arms: the usual ones, where none is named.
+        tasks: held-out ones, a group of episodes each.
+        precision: standard error of a step's true advantage that is aimed at.
+        settings: by dotted name, over the study's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    benchmark: str = "alfworld"
+    suite: str | None = None
+    model: str | None = None
+    methods: tuple[str, ...] = ()
+    arms: tuple[Source, ...] = USUAL
+    tasks: int = Field(8, ge=1)
+    precision: float = Field(0.03, ge=0.005, le=0.5)
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+
+
 class StudyFile(BaseModel):
     """A study.
 
     Attributes:
-        seeds: of every run.
+        seeds: of every run; credit studies have the first.
         settings: by dotted name, of every run.
-        parts: what is compared.
+        parts: what is trained and compared.
+        credit: what is held against the truth.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +88,8 @@ class StudyFile(BaseModel):
     model: str = "tiny"
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     settings: Mapping[str, Any] = Field(default_factory=dict)
-    parts: tuple[Part, ...] = Field(min_length=1)
+    parts: tuple[Part, ...] = ()
+    credit: tuple[CreditPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +137,8 @@ def parse(text: str, where: str) -> StudyFile:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{where}: {place}: {first['msg'].lower()}; see `stepcredit study show ablations`") from error
+    if not found.parts and not found.credit:
+        raise UserError(f"{where} has neither [[parts]] nor [[credit]]; see `stepcredit study show ablations`")
     for number, part in enumerate(found.parts):
         if empty := [name for name, values in part.axes.items() if not values]:
             raise UserError(f"{where}: parts.{number}.axes.{empty[0]} has no values; give it some, or leave it out")
@@ -133,6 +165,32 @@ def variants(study: StudyFile) -> list[Variant]:
             method, seed = twice[0]
             raise UserError(f"study {study.name} asks twice for {method}, seed {seed}, in {name}; leave one out")
     return [Variant(name, tuple(own)) for name, own in specs.items()]
+
+
+def credit_studies(study: StudyFile) -> dict[str, StudySpec]:
+    """Folder's name -> credit study.
+
+    Raises:
+        UserError: a setting does not exist or does not fit, or two parts ask for one folder.
+        EnvError: an unknown benchmark or suite.
+    """
+    found: dict[str, StudySpec] = {}
+    for part in study.credit:
+        layers = [study.settings, part.settings]
+        spec = build_spec(
+            model=part.model or study.model,
+            benchmark=part.benchmark,
+            suite=part.suite,
+            method="grpo",
+            seed=study.seeds[0],
+            overrides=list(_overrides(layers)),
+        )
+        name = f"credit/{spec.benchmark}-{spec.suite}-{spec.model}"
+        if name in found:
+            raise UserError(f"study {study.name} asks twice for {name}; leave one out")
+        methods = tuple(part.methods or method_names())
+        found[name] = StudySpec(spec, methods, part.arms, part.tasks, study.seeds[0], Precision(part.precision))
+    return found
 
 
 def _of_part(study: StudyFile, part: Part) -> Iterator[Variant]:

@@ -20,7 +20,8 @@ def made_up(credit: str, seed: int = 0, served: bool = True) -> Measured:
                 noise = rng.normal(0, 0.01, size=3)
                 place = {"task_id": f"t{task}", "trajectory": episode, "step": step}
                 truth = {"advantage": effect + noise[0], "half_1": effect + noise[1], "half_2": effect + noise[2]}
-                steps.append({**place, **truth, "stderr": 0.02, "success": won, "mixed": True})
+                kinds = {"refused": step == which, "parting": step == 0}
+                steps.append({**place, **truth, **kinds, "stderr": 0.02, "success": won, "mixed": True})
                 given = {
                     "truth": effect,
                     "outcome": 1.0 if won else -1.0,
@@ -28,7 +29,8 @@ def made_up(credit: str, seed: int = 0, served: bool = True) -> Measured:
                     "noise": rng.normal(),
                     "opposite": -effect,
                 }[credit]
-                credits.append({**place, "case": credit, "credit": given, "served": served})
+                mass = {"mass": 4.0 * abs(given), "thought": abs(given)}
+                credits.append({**place, **mass, "case": credit, "credit": given, "served": served})
     (found,) = measured(pd.DataFrame(steps), pd.DataFrame(credits))
     return found
 
@@ -41,6 +43,9 @@ def test_credit_that_is_the_truth() -> None:
     assert found.top.value == pytest.approx(1 - 1 / STEPS)
     assert found.idle.value == 0.0
     assert found.p_rank < 1e-6
+    assert found.refused.value == pytest.approx(1 - 1 / STEPS), "all of it lies on the step that was not admitted"
+    assert found.parting.value == pytest.approx(0.0, abs=0.2)
+    assert found.thought.value == pytest.approx(0.25)
     assert made_up("opposite").rank.high < -0.5
     assert made_up("opposite").sign.value == 0.0
 
@@ -52,6 +57,8 @@ def test_credit_that_is_the_outcome() -> None:
     assert found.top.value == pytest.approx(0.0)
     assert found.idle.value == pytest.approx(1 - 1 / STEPS)
     assert found.leak.value > 0.8
+    assert found.explained.value == pytest.approx(1.0)
+    assert found.refused.value == pytest.approx(0.0)
     assert made_up("outcome, uneven").leak.low > 0.5
     assert shown(found)["rank"] == "-"
     assert shown(found)["sign"] == "1.00 [1.00, 1.00]"
@@ -61,10 +68,20 @@ def test_intervals_are_shown_as_far_as_a_share_can_reach() -> None:
     """Two tasks, one right and one half right: with one degree of freedom the interval is wider than any share."""
     rows = [("a", 1.0), ("b", 1.0), ("b", -1.0)]
     place = [{"task_id": task, "trajectory": 0, "step": step} for step, (task, _) in enumerate(rows)]
-    truth = {"advantage": 1.0, "half_1": 1.0, "half_2": 1.0, "stderr": 0.1, "success": True, "mixed": True}
+    truth = {
+        "advantage": 1.0,
+        "half_1": 1.0,
+        "half_2": 1.0,
+        "stderr": 0.1,
+        "success": True,
+        "mixed": True,
+        "refused": False,
+        "parting": False,
+    }
     steps = pd.DataFrame([{**where, **truth} for where in place])
     given = [
-        {**where, "case": "x", "credit": credit, "served": True} for where, (_, credit) in zip(place, rows, strict=True)
+        {**where, "case": "x", "credit": credit, "mass": 1.0, "thought": 0.5, "served": True}
+        for where, (_, credit) in zip(place, rows, strict=True)
     ]
     (found,) = measured(steps, pd.DataFrame(given))
     assert found.sign.value == pytest.approx(2 / 3)
@@ -76,6 +93,7 @@ def test_credit_that_is_noise() -> None:
     assert found.rank.low < 0.0 < found.rank.high
     assert found.leak.low < 0.0 < found.leak.high
     assert 0.7 < found.idle.value < 0.9
+    assert found.explained.value < 0.1
 
 
 def test_the_ceiling_is_that_of_the_truth() -> None:

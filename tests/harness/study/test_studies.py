@@ -7,7 +7,7 @@ import pytest
 
 from stepcredit.harness.cli.app import run
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.study.file import parse, shipped, text_of, variants
+from stepcredit.harness.study.file import credit_studies, parse, shipped, text_of, variants
 
 SMALL = """
 name = "small"
@@ -40,6 +40,7 @@ def test_axes_are_crossed_and_settings_lie_over_one_another() -> None:
 def test_shipped_studies_can_be_made(name: str) -> None:
     described = parse(text_of(name), name)
     assert described.name == name
+    assert variants(described) or credit_studies(described)
     assert len({spec.sha256 for variant in variants(described) for spec in variant.specs}) == sum(
         len(variant.specs) for variant in variants(described)
     )
@@ -81,9 +82,8 @@ def test_a_shipped_study_is_the_beginning_of_ones_own(tmp_path: Path, capsys: py
 def test_a_name_that_is_no_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["study", "run", "ablation"]) == 2
     said = capsys.readouterr().err
-    assert (
-        "'ablation' is neither a study that comes with stepcredit (ablations, reproduce, two-knob) nor a file" in said
-    )
+    known = "ablations, credit, methods, reproduce, two-knob"
+    assert f"'ablation' is neither a study that comes with stepcredit ({known}) nor a file" in said
 
 
 def test_a_study_is_made_variant_by_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,3 +99,52 @@ def test_a_study_is_made_variant_by_variant(tmp_path: Path, capsys: pytest.Captu
     assert "8 of 8 runs complete; hours left, one run at a time: 0.0" in capsys.readouterr().out
     assert run(["study", "run", str(file), "--out", str(out)]) == 0
     assert "4 of 4 runs complete" in capsys.readouterr().err
+
+
+CREDIT = """
+name = "held"
+seeds = [3]
+settings = { "rollout.group" = 4 }
+
+[[credit]]
+benchmark = "diagnostic"
+suite = "critical_step"
+methods = ["grpo", "opd"]
+arms = ["peer_traj", "foreign"]
+tasks = 2
+precision = 0.2
+"""
+
+
+def test_a_study_of_credit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "held.toml", tmp_path / "out"
+    file.write_text(CREDIT)
+    name = "credit/diagnostic-critical_step-tiny"
+    (spec,) = credit_studies(parse(CREDIT, "held")).values()
+    assert (spec.seed, spec.run.rollout.group, spec.tasks) == (3, 4, 2)
+    assert run(["study", "run", str(file), "--out", str(out)]) == 0
+    assert "this policy can" in capsys.readouterr().out
+    before = (out / name / "study.json").read_bytes()
+    assert run(["study", "run", str(file), "--out", str(out)]) == 0
+    assert "this policy can" not in capsys.readouterr().out, "it was complete"
+    assert (out / name / "study.json").read_bytes() == before
+    assert run(["study", "status", str(file), "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"variant": name, "runs": 1, "complete": 1, "hours_left": 0.0}]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"foreign"]', '"stranger"]', r"credit\.0\.arms\.1: input should be"),
+        ("tasks = 2", "tasks = 0", r"credit\.0\.tasks: input should be greater than or equal to 1"),
+        (CREDIT[CREDIT.index("[[credit]]") :], "", r"has neither \[\[parts\]\] nor \[\[credit\]\]"),
+        (
+            "[[credit]]",
+            "[[credit]]\nbenchmark = 'diagnostic'\nsuite = 'critical_step'\n[[credit]]",
+            "asks twice for credit/",
+        ),
+    ],
+)
+def test_bad_studies_of_credit(old: str, new: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        credit_studies(parse(CREDIT.replace(old, new, 1), "held.toml"))

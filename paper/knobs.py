@@ -1,0 +1,147 @@
+"""StepOPSD's two knobs: how strongly a gap may tilt (alpha_clip), and how much of the tilt is mixed in (lambda_mix)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from math import log2
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stepcredit.paper.figures import INK, WIDTH, Plot
+from stepcredit.paper.render import points, range_text, rate_text
+from stepcredit.paper.statistics import Estimate, student_t, success_rate
+from stepcredit.paper.statistics import mean as mean_of
+from stepcredit.paper.tables import Ranged, Table, interval_notes, scored, setting_note
+from stepcredit.paper.variants import Cell, Collection
+
+AXES = ("alpha_clip", "lambda_mix")
+_Map = dict[tuple[float, float], Cell]
+
+
+def knob_tables(collection: Collection) -> list[Table]:
+    """For each benchmark: success by clip and mixing."""
+    return [_table(tasks, cells) for tasks, cells in _maps(collection).items()]
+
+
+def knob_plots(collection: Collection) -> list[Plot]:
+    """Heat maps, one a benchmark, in one figure; none without such variants."""
+    maps = _maps(collection)
+    if not maps:
+        return []
+    caption = (
+        "Success after training by alpha_clip and lambda_mix (%), with the 95% interval's half over seeds. Each map "
+        "has its own colours."
+    )
+    return [Plot("two_knob", caption, partial(_draw, maps))]
+
+
+def knob_sentences(collection: Collection) -> Iterator[str]:
+    """What becomes of the law that a smaller clip is better, and where the best mixing lies."""
+    best = {}
+    for tasks, cells in _maps(collection).items():
+        slope = _slope(cells)
+        yield (
+            f"{tasks}: doubling alpha_clip changes success by {range_text(slope)} points"
+            f"{_law(slope)}; mean over lambda_mix, interval over seeds."
+        )
+        shares = {share: _mean_of(cells, share) for share in _values(cells, 1)}
+        top = max(shares, key=lambda share: shares[share].mean)
+        rivals = [share for share in shares if share != top and shares[share].high >= shares[top].low]
+        best[tasks] = top
+        also = f"; not separable from it: {', '.join(f'{share:g}' for share in rivals)}" if rivals else ""
+        yield f"{tasks}: the best lambda_mix is {top:g} with {rate_text(shares[top], unit='%')}{also}."
+    if len(best) > 1:
+        same = len(set(best.values())) == 1
+        yield f"The best lambda_mix is {'the same' if same else 'not the same'} on {len(best)} benchmarks."
+
+
+def _law(slope: Ranged) -> str:
+    if slope.high < 0:
+        return ", so that a smaller clip is better"
+    if slope.low > 0:
+        return ", so that a larger clip is better"
+    return ", an interval with zero: that a smaller clip is better is not borne out"
+
+
+def _maps(collection: Collection) -> dict[str, _Map]:
+    found = {}
+    for tasks in collection.tasks:
+        cells = collection.cells(tasks, AXES)
+        known = {(float(cell.variant.axes[AXES[0]]), float(cell.variant.axes[AXES[1]])): cell for cell in cells}
+        if known:
+            found[tasks] = known
+    return found
+
+
+def _values(cells: _Map, axis: int) -> list[float]:
+    return sorted({place[axis] for place in cells})
+
+
+def _by_seed(cells: Sequence[Cell]) -> list[dict[int, float]]:
+    """For each cell, seed -> success after training."""
+    return [
+        {int(str(seed)): float(rows.mean()) for seed, rows in cell.final.groupby("seed")["success"]} for cell in cells
+    ]
+
+
+def _slope(cells: _Map) -> Ranged:
+    """Points a doubling of the clip: a least-squares line for each seed that all cells have."""
+    known = _by_seed(list(cells.values()))
+    seeds = sorted(frozenset.intersection(*(frozenset(own) for own in known)))
+    x = [log2(clip) for clip, _ in cells]
+    slopes = [float(np.polyfit(x, [100 * own[seed] for own in known], 1)[0]) for seed in seeds if len(set(x)) > 1]
+    if len(slopes) < 2:
+        return Ranged(mean_of(slopes)) if slopes else Ranged(float("nan"))
+    return Ranged(mean_of(slopes), *student_t(slopes))
+
+
+def _mean_of(cells: _Map, share: float) -> Estimate:
+    """Success with that mixing, each seed's mean over the clips."""
+    found = success_rate(pd.concat([cell.final for (_, own), cell in cells.items() if own == share]))
+    assert found is not None
+    return found
+
+
+def _table(tasks: str, cells: _Map) -> Table:
+    shares = _values(cells, 1)
+    rows = []
+    estimates = []
+    for clip in _values(cells, 0):
+        own = [cells[clip, share].after if (clip, share) in cells else None for share in shares]
+        estimates += own
+        rows.append((f"alpha_clip {clip:g}", *(scored(estimate) for estimate in own)))
+    header = ("", *(f"lambda_mix {share:g}" for share in shares))
+    first = next(iter(cells.values()))
+    notes = (setting_note(first.variant.study), *interval_notes(estimates))
+    return Table(
+        f"knobs-{tasks}", f"{tasks}: success after training by clip and mixing (%)", header, tuple(rows), notes
+    )
+
+
+def _draw(maps: dict[str, _Map]) -> Figure:
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+    for axes, (tasks, cells) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
+        _heat(axes, tasks, cells)
+    return figure
+
+
+def _heat(axes: Axes, tasks: str, cells: _Map) -> None:
+    clips, shares = _values(cells, 0), _values(cells, 1)
+    grid = np.full((len(clips), len(shares)), np.nan)
+    for (clip, share), cell in cells.items():
+        if (found := cell.after) is not None:
+            row, column = clips.index(clip), shares.index(share)
+            grid[row, column] = 100 * found.mean
+            text = f"{points(found.mean)}\n±{points((found.high - found.low) / 2)}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
+    axes.imshow(grid, cmap="YlGnBu", alpha=0.6, aspect="auto")
+    axes.set_title(tasks)
+    axes.set_xticks(range(len(shares)), [f"{share:g}" for share in shares])
+    axes.set_yticks(range(len(clips)), [f"{clip:g}" for clip in clips])
+    axes.set_xlabel("lambda_mix")
+    axes.set_ylabel("alpha_clip")
+    axes.grid(visible=False)
