@@ -38,6 +38,7 @@ class Number(Section):
     value: float | None
     low: float | None
     high: float | None
+    count: int = 0
 
     def ranged(self, least: float = -1.0, most: float = 1.0) -> Ranged:
         """As far as the statistic can reach; without a sign where it cannot be below 0."""
@@ -64,6 +65,15 @@ class CaseRecord(Section):
     p_rank: float | None
 
 
+class ChoiceRecord(Section):
+    """An arm's teacher over actions of a state; see `stepcredit.harness.credit_study.choices.Choice`."""
+
+    arm: str
+    gap: Number
+    teacher: Number
+    student: Number
+
+
 class FoundRecord(Section):
     """What a study says."""
 
@@ -72,6 +82,7 @@ class FoundRecord(Section):
     told: Number | None
     beyond: dict[str, Number]
     measured: tuple[CaseRecord, ...]
+    choices: tuple[ChoiceRecord, ...] = ()
     refused: tuple[str, ...]
     steps: int
     stderr: float
@@ -135,11 +146,13 @@ def _load(folder: Path) -> CreditStudy:
 
 
 def credit_tables(studies: Sequence[CreditStudy]) -> list[Table]:
-    """Fidelity, where steps have effects, and leakage."""
+    """Fidelity, where steps have effects, choices where they were studied, and leakage."""
     tables = []
     for study in studies:
         if not study.causeless:
             tables.append(_fidelity(study))
+            if study.record.found.choices:
+                tables.append(_choices(study))
         tables.append(_leakage(study))
     return tables
 
@@ -169,6 +182,23 @@ def _fidelity(study: CreditStudy) -> Table:
         _OVER,
     )
     return Table(f"fidelity-{study.name}", f"{study.name}: does credit say what steps caused?", header, rows, notes)
+
+
+def _choices(study: CreditStudy) -> Table:
+    rows = tuple(
+        (row.arm, row.gap.count, row.gap.ranged(0.0), row.teacher.ranged(0.0), row.student.ranged(0.0))
+        for row in study.record.found.choices
+    )
+    notes = (
+        study.verdict[0].upper() + study.verdict[1:] + ".",
+        "Of a state's likeliest actions, the share of pairs, apart beyond their noise, of which the better one has the "
+        "larger score; a half by chance. Gap: teacher's less student's log-probability. The teacher's is the student's "
+        "and the gap together.",
+        _OVER,
+    )
+    header = ("Hindsight", "Pairs", "By the gap", "By the teacher", "By the student")
+    title = f"{study.name}: does a teacher rank the actions of a state as they are worth?"
+    return Table(f"choices-{study.name}", title, header, rows, notes)
 
 
 def _leakage(study: CreditStudy) -> Table:

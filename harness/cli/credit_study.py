@@ -26,6 +26,14 @@ def credit_study(
     precision: Annotated[
         float, typer.Option("--precision", min=0.005, max=0.5, help="Standard error of a step's true advantage.")
     ] = 0.03,
+    alternatives: Annotated[
+        int,
+        typer.Option(
+            "--alternatives",
+            min=0,
+            help="Fresh episodes from a state of each trajectory, whose first actions are compared.",
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of episodes and continuations.")] = 0,
     settings: options.Settings = None,
     threads: options.Threads = 1,
@@ -48,7 +56,7 @@ def credit_study(
 
     arms = tuple(one_of("hindsight", name, ARMS) for name in arm or USUAL)
     spec = build_spec(model=model, benchmark=benchmark, suite=suite, method="grpo", seed=seed, overrides=settings or ())
-    study = StudySpec(spec, tuple(method or method_names()), arms, tasks, seed, Precision(precision))
+    study = StudySpec(spec, tuple(method or method_names()), arms, tasks, seed, Precision(precision), alternatives)
     found = study_credit(study, out, threads, device)
     if as_json:
         print_json(files.read_json(out / STUDY))
@@ -78,11 +86,14 @@ def study_credit(spec: StudySpec, out: Path, threads: int, device: str) -> Found
 
 def _print(found: Found, out: Path) -> None:
     from stepcredit.harness.cli.display import print_table
-    from stepcredit.harness.credit_study.measures import shown
+    from stepcredit.harness.credit_study.measures import chosen, shown
 
     print(found.verdict)
     print_table([shown(row) for row in found.measured], as_json=False)
     ceiling = max((row.ceiling for row in found.measured), default=float("nan"))
+    if found.choices:
+        print("share of pairs of a state's actions that are ranked as they are worth, beyond noise; a half by chance:")
+        print_table([chosen(row) for row in found.choices], as_json=False)
     print(f"{found.steps} steps, standard error of A* {found.stderr:.3f} on average, ceiling of a rank {ceiling:.2f}")
     print("intervals: 95%, over tasks; ranks are within trajectories, p is Holm-corrected over the table")
     for refused in found.refused:

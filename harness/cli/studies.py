@@ -69,7 +69,7 @@ def run(
 
     from stepcredit.harness.cli.credit_study import study_credit
     from stepcredit.harness.cli.study import resources, run_study
-    from stepcredit.harness.credit_study.study import complete
+    from stepcredit.harness.credit_study.study import is_complete
     from stepcredit.harness.study import origin
     from stepcredit.harness.study.file import credit_studies, parse, text_of, variants
 
@@ -83,7 +83,7 @@ def run(
     for variant in found:
         run_study(folder / variant.name, variant.specs, given, context.obj)
     for name, spec in asked.items():
-        if not complete(spec, folder / name):
+        if not is_complete(spec, folder / name):
             print(study_credit(spec, folder / name, threads, device).verdict)
     print(f"results: {folder}; next: stepcredit study status {quote(wanted)} --out {quote(str(folder))}")
 
@@ -100,12 +100,12 @@ def status(wanted: _File, out: _Out = None, as_json: options.Json = False) -> No
 
 def _print_status(folder: Path, found: Sequence[Variant], asked: Mapping[str, StudySpec], *, as_json: bool) -> None:
     from stepcredit.harness.cli.display import print_table
-    from stepcredit.harness.credit_study.study import complete
+    from stepcredit.harness.credit_study.study import is_complete
     from stepcredit.harness.study.status import progress
 
     records = progress(folder, found)
     studies = [
-        {"variant": name, "runs": 1, "complete": int(complete(spec, folder / name))} for name, spec in asked.items()
+        {"variant": name, "runs": 1, "complete": int(is_complete(spec, folder / name))} for name, spec in asked.items()
     ]
     known = [*records, *({**study, "hours_left": 0.0 if study["complete"] else None} for study in studies)]
     print_table(known, as_json)

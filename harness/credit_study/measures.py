@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from stepcredit.harness.credit_study.choices import Choice
 from stepcredit.harness.fidelity.ranks import Estimate, clustered, clustered_mean, rank_correlation
 
 ESTIMATES = ("rank", "sign", "top", "idle", "leak", "explained", "thought", "refused", "parting")
@@ -232,6 +233,13 @@ def shown(row: Measured) -> Mapping[str, str]:
         "leak": _text(row.leak),
         "explained": _text(row.explained, least=0.0),
     }
+
+
+def chosen(row: Choice) -> Mapping[str, str]:
+    """As a table has it."""
+    scores = ("gap", "teacher", "student")
+    pairs = str(row.gap.count)
+    return {"arm": row.arm, "pairs": pairs, **{name: _text(getattr(row, name), least=0.0) for name in scores}}
 
 
 def _text(estimate: Estimate, least: float = -1.0) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,24 @@ import pandas as pd
 
 from stepcredit.envs.panel import Task
 from stepcredit.harness.credit_study.cases import Case, cases_of
+from stepcredit.harness.credit_study.choices import Choice, choice_rows, choices
 from stepcredit.harness.credit_study.measures import Measured, described, measured
 from stepcredit.harness.credit_study.steps import step_credits, step_rows
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.errors import UserError
+from stepcredit.harness.fidelity.alternatives import crossroads
 from stepcredit.harness.fidelity.ranks import Estimate, clustered_mean, rank_correlation
 from stepcredit.harness.fidelity.truth import Precision, true_steps
 from stepcredit.harness.record import files
+from stepcredit.harness.run.given import complete
 from stepcredit.harness.seeds import Draws, seed_for
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.words import counted
-from stepcredit.methods.contract import Group
+from stepcredit.methods.contract import Group, Needs
 
-STEPS, CREDITS, STUDY, _PARTS = "steps.parquet", "credits.parquet", "study.json", "truth"
+STEPS, CREDITS, CHOICES, STUDY, _PARTS = "steps.parquet", "credits.parquet", "choices.parquet", "study.json", "truth"
 
 _READER, _PEER, _PLACEBO = "opd", "peer_traj", "foreign"
 """Whose credit is the gap itself, and under which arms the gaps of a policy that can read differ."""
@@ -44,6 +47,7 @@ class StudySpec:
         run: model, benchmark, episodes; its method has no part.
         tasks: of the held-out panel, in the seeded order of the spec; groups without a winner and a loser teach nobody.
         seed: of the episodes and continuations.
+        alternatives: fresh episodes from a state of each trajectory, whose first actions are compared; 0 for none.
     """
 
     run: RunSpec
@@ -52,6 +56,7 @@ class StudySpec:
     tasks: int = 8
     seed: int = 0
     precision: Precision = field(default_factory=Precision)
+    alternatives: int = 0
 
     @property
     def sha256(self) -> str:
@@ -73,6 +78,7 @@ class Found:
         beyond: method -> its credit under a peer less that under a placebo, as rank correlations with A*, likewise.
         refused: methods under arms that they do not take.
         steps: how many have a truth, and their mean standard error.
+        choices: whether an arm's teacher ranks the actions of a state; where that was asked.
     """
 
     measured: list[Measured]
@@ -82,6 +88,7 @@ class Found:
     refused: list[str]
     steps: int
     stderr: float
+    choices: tuple[Choice, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -98,7 +105,7 @@ class Found:
         )
 
 
-def complete(spec: StudySpec, folder: Path) -> bool:
+def is_complete(spec: StudySpec, folder: Path) -> bool:
     """Whether the folder holds this study, whole."""
     if not (folder / STUDY).is_file():
         return False
@@ -129,6 +136,10 @@ def run_study(spec: StudySpec, parts: Parts, folder: Path, tell: Tell) -> Found:
     steps = pd.concat(list(_truths(spec, groups, tasks, player, folder, tell)), ignore_index=True)
     _write(steps, folder / STEPS)
     found = _found(steps, credits, refused)
+    if spec.alternatives:
+        rows = pd.concat(list(_choices(spec, groups, tasks, player, folder, tell)), ignore_index=True)
+        _write(rows, folder / CHOICES)
+        found = replace(found, choices=tuple(choices(rows)))
     files.write_json(folder / STUDY, _record(spec, parts) | {"found": _as_json(found)})
     return found
 
@@ -159,6 +170,24 @@ def _truths(
             draws = Draws(seed_for("credit-truth", spec.seed), 0)
             truths = true_steps(player, task, group, spec.run.rollout, draws, spec.precision)
             _write(pd.DataFrame(step_rows(task, group, truths)), path)
+        yield pd.read_parquet(path)
+    tell(len(mixed), len(mixed))
+
+
+def _choices(
+    spec: StudySpec, groups: Sequence[Group], tasks: Sequence[Task], player: Player, folder: Path, tell: Tell
+) -> Iterator[pd.DataFrame]:
+    """A table for each mixed group, kept as soon as it is known; one that was made for other arms is made again."""
+    needs = Needs(foreign=True, golden="golden_rollout" in spec.arms)
+    given = complete(groups, tasks, needs, player, spec.run, 0, {})
+    mixed = [(task, group) for task, group in zip(tasks, given, strict=True) if group.mixed]
+    for number, (task, group) in enumerate(mixed):
+        tell(number, len(mixed))
+        path = folder / _PARTS / f"choices-{number:04}-{seed_for(*spec.arms, spec.alternatives):016x}.parquet"
+        if not path.is_file():
+            draws = Draws(seed_for("credit-alternatives", spec.seed), 0)
+            roads = crossroads(player, task, group, spec.run.rollout, draws, spec.alternatives)
+            _write(pd.DataFrame(choice_rows(spec.arms, roads, group, player, spec.run)), path)
         yield pd.read_parquet(path)
     tell(len(mixed), len(mixed))
 
@@ -225,6 +254,7 @@ def _asked(spec: StudySpec) -> dict[str, Any]:
         "tasks": spec.tasks,
         "seed": spec.seed,
         "precision": asdict(spec.precision),
+        "alternatives": spec.alternatives,
     }
 
 
@@ -235,6 +265,10 @@ def _as_json(found: Found) -> dict[str, Any]:
         "beyond": {method: estimate.described() for method, estimate in found.beyond.items()},
         "told": None if found.told is None else found.told.described(),
         "measured": [described(row) for row in found.measured],
+        "choices": [
+            {"arm": row.arm, **{name: getattr(row, name).described() for name in ("gap", "teacher", "student")}}
+            for row in found.choices
+        ],
         "refused": found.refused,
         "steps": found.steps,
         "stderr": round(found.stderr, 6),

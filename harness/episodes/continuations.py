@@ -74,13 +74,26 @@ def returns_from(
 
     The first step of a group stands for all of its first steps. See `with_continuations`.
     """
-    returns: dict[Place, tuple[float, ...]] = {}
     scale, penalties = wanted.objective.reward_scale, [penalty_in(group, wanted.objective) for group in groups]
+    return {
+        place: tuple(pay(episode, scale, penalties[place[0]]) for episode in episodes)
+        for place, episodes in episodes_from(player, tasks, groups, spec, wanted, samples)
+    }
+
+
+def episodes_from(
+    player: Player,
+    tasks: Sequence[Task],
+    groups: Sequence[Group],
+    spec: RolloutSpec,
+    wanted: Continuations,
+    samples: Callable[[Place], range],
+) -> Iterator[tuple[Place, tuple[Trajectory, ...]]]:
+    """Fresh episodes from each state, with the past that they share; see `returns_from`."""
     for part in _parts(_branches(player, tasks, groups, spec, wanted, samples)):
         play(player, [episode for _, episodes in part for episode in episodes], spec)
         for place, episodes in part:
-            returns[place] = tuple(pay(episode.finished(), scale, penalties[place[0]]) for episode in episodes)
-    return returns
+            yield place, tuple(episode.finished() for episode in episodes)
 
 
 def _branches(

@@ -57,6 +57,7 @@ class CreditPart(BaseModel):
         arms: the usual ones, where none is named.
         tasks: held-out ones, a group of episodes each.
         precision: standard error of a step's true advantage that is aimed at.
+        alternatives: fresh episodes from a state of each trajectory, whose first actions are compared; 0 for none.
         settings: by dotted name, over the study's.
     """
 
@@ -69,6 +70,7 @@ class CreditPart(BaseModel):
     arms: tuple[Source, ...] = USUAL
     tasks: int = Field(8, ge=1)
     precision: float = Field(0.03, ge=0.005, le=0.5)
+    alternatives: int = Field(0, ge=0)
     settings: Mapping[str, Any] = Field(default_factory=dict)
 
 
@@ -189,7 +191,8 @@ def credit_studies(study: StudyFile) -> dict[str, StudySpec]:
         if name in found:
             raise UserError(f"study {study.name} asks twice for {name}; leave one out")
         methods = tuple(part.methods or method_names())
-        found[name] = StudySpec(spec, methods, part.arms, part.tasks, study.seeds[0], Precision(part.precision))
+        precision = Precision(part.precision)
+        found[name] = StudySpec(spec, methods, part.arms, part.tasks, study.seeds[0], precision, part.alternatives)
     return found
 
 

@@ -15,6 +15,8 @@ from stepcredit.harness.errors import UserError
 SMALL = ("--benchmark", "diagnostic", "--set", "rollout.group=6", "--precision", "0.06")
 CASES = ("--method", "grpo", "--method", "opd", "--method", "vineppo", "--arm", "peer_traj", "--arm", "foreign")
 
+ALTERNATIVES = ("--alternatives", "48")
+
 
 def studied(out: Path, *words: str) -> int:
     return run(["credit-study", "--out", str(out), *SMALL, *CASES, *words])
@@ -23,7 +25,7 @@ def studied(out: Path, *words: str) -> int:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("study")
-    assert studied(out, "--tasks", "6") == 0
+    assert studied(out, "--tasks", "6", *ALTERNATIVES) == 0
     return out
 
 
@@ -62,14 +64,37 @@ def test_what_is_said(folder: Path) -> None:
     assert rows["vineppo"]["idle"]["value"] < rows["grpo"]["idle"]["value"]
 
 
+def test_actions_of_a_state_are_worth_what_the_process_says(folder: Path) -> None:
+    """At the critical door the right one leads out and the others do not; at any other all are worth the same."""
+    rows, benchmark = pd.read_parquet(folder / "choices.parquet"), DiagnosticBenchmark("critical_step")
+    steps = pd.read_parquet(folder / "steps.parquet").set_index(["task_id", "trajectory", "step"]).sort_index()
+    rows = rows[rows["arm"] == "peer_traj"]
+    assert len(rows) > 20
+    for (task, trajectory, step), options in rows.groupby(["task_id", "trajectory", "step"]):
+        critical = int(benchmark.process(str(task)).task.partition("room ")[2][0]) - 1
+        room = int(steps.loc[(task, trajectory)].loc[: step - 1, "valid"].sum())
+        apart = options["value"].max() - options["value"].min()
+        noise = float(np.hypot(*options["stderr"].nlargest(2)))
+        assert apart <= 5 * noise or room == critical
+        assert len(options["action"].unique()) == len(options)
+
+
+def test_a_teacher_is_the_student_and_its_gap(folder: Path) -> None:
+    choices = {row["arm"]: row for row in json.loads((folder / "study.json").read_text())["found"]["choices"]}
+    assert list(choices) == ["peer_traj", "foreign"]
+    assert choices["peer_traj"]["student"] == choices["foreign"]["student"]
+    rows = pd.read_parquet(folder / "choices.parquet")
+    np.testing.assert_allclose(rows["teacher"] - rows["student"], rows["gap"], atol=1e-9)
+
+
 def test_a_study_goes_on_where_it_stopped_and_repeats(folder: Path, tmp_path: Path) -> None:
     """Cut short after its first task, the second try gives the same bytes; other cases take the truth over."""
     kept = sorted((folder / "truth").iterdir())
     (tmp_path / "truth").mkdir()
     (tmp_path / "truth" / kept[0].name).write_bytes(kept[0].read_bytes())
     (tmp_path / "truth.json").write_bytes((folder / "truth.json").read_bytes())
-    assert studied(tmp_path, "--tasks", "6") == 0
-    for name in ("steps.parquet", "credits.parquet", "study.json"):
+    assert studied(tmp_path, "--tasks", "6", *ALTERNATIVES) == 0
+    for name in ("steps.parquet", "credits.parquet", "choices.parquet", "study.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
