@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import nan
+from math import inf, nan
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,14 @@ class ChoiceRecord(Section):
     student: Number
 
 
+class AlignedRecord(Section):
+    """A case's policy gradient; see `stepcredit.harness.credit_study.gradients.Aligned`."""
+
+    case: str
+    cosine: Number
+    noise: Number
+
+
 class FoundRecord(Section):
     """What a study says."""
 
@@ -83,6 +91,7 @@ class FoundRecord(Section):
     beyond: dict[str, Number]
     measured: tuple[CaseRecord, ...]
     choices: tuple[ChoiceRecord, ...] = ()
+    gradients: tuple[AlignedRecord, ...] = ()
     refused: tuple[str, ...]
     steps: int
     stderr: float
@@ -151,6 +160,8 @@ def credit_tables(studies: Sequence[CreditStudy]) -> list[Table]:
     for study in studies:
         if not study.causeless:
             tables.append(_fidelity(study))
+            if study.record.found.gradients:
+                tables.append(_gradients(study))
             if study.record.found.choices:
                 tables.append(_choices(study))
         tables.append(_leakage(study))
@@ -182,6 +193,18 @@ def _fidelity(study: CreditStudy) -> Table:
         _OVER,
     )
     return Table(f"fidelity-{study.name}", f"{study.name}: does credit say what steps caused?", header, rows, notes)
+
+
+def _gradients(study: CreditStudy) -> Table:
+    rows = tuple((row.case, row.cosine.ranged(), row.noise.ranged(0.0, inf)) for row in study.record.found.gradients)
+    notes = (
+        "Policy gradients of each step's action, weighted by its mean credit. Cosine: with the gradient that the true "
+        "step advantages make of the same steps. Noise: variance of the mean over tasks, relative to its squared "
+        "length.",
+        _OVER,
+    )
+    title = f"{study.name}: does credit move the policy where the truth would?"
+    return Table(f"gradients-{study.name}", title, ("Case", "Cosine", "Noise"), rows, notes)
 
 
 def _choices(study: CreditStudy) -> Table:

@@ -55,11 +55,11 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "paper": (
         ("errors files manifest origin statistics words",),
         ("results",),
-        ("aggregates",),
+        ("aggregates", "variants"),
         ("tables",),
-        ("figures", "render"),
-        ("capability", "compare", "report"),
-        ("document",),
+        ("drift", "figures", "render"),
+        ("arms", "capability", "compare", "credit", "knobs", "report"),
+        ("collection", "document"),
         ("build",),
     ),
 }

@@ -34,6 +34,9 @@ def credit_study(
             help="Fresh episodes from a state of each trajectory, whose first actions are compared.",
         ),
     ] = 0,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Compare policy gradients with the truth's too; for small policies.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of episodes and continuations.")] = 0,
     settings: options.Settings = None,
     threads: options.Threads = 1,
@@ -56,7 +59,9 @@ def credit_study(
 
     arms = tuple(one_of("hindsight", name, ARMS) for name in arm or USUAL)
     spec = build_spec(model=model, benchmark=benchmark, suite=suite, method="grpo", seed=seed, overrides=settings or ())
-    study = StudySpec(spec, tuple(method or method_names()), arms, tasks, seed, Precision(precision), alternatives)
+    study = StudySpec(
+        spec, tuple(method or method_names()), arms, tasks, seed, Precision(precision), alternatives, gradients
+    )
     found = study_credit(study, out, threads, device)
     if as_json:
         print_json(files.read_json(out / STUDY))
@@ -86,11 +91,14 @@ def study_credit(spec: StudySpec, out: Path, threads: int, device: str) -> Found
 
 def _print(found: Found, out: Path) -> None:
     from stepcredit.harness.cli.display import print_table
-    from stepcredit.harness.credit_study.measures import chosen, shown
+    from stepcredit.harness.credit_study.measures import chosen, pointed, shown
 
     print(found.verdict)
     print_table([shown(row) for row in found.measured], as_json=False)
     ceiling = max((row.ceiling for row in found.measured), default=float("nan"))
+    if found.gradients:
+        print("policy gradients beside that of the truth, from the same steps:")
+        print_table([pointed(row) for row in found.gradients], as_json=False)
     if found.choices:
         print("share of pairs of a state's actions that are ranked as they are worth, beyond noise; a half by chance:")
         print_table([chosen(row) for row in found.choices], as_json=False)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from stepcredit.harness.credit_study.choices import Choice
+from stepcredit.harness.credit_study.gradients import Aligned
 from stepcredit.harness.fidelity.ranks import Estimate, clustered, clustered_mean, rank_correlation
 
 ESTIMATES = ("rank", "sign", "top", "idle", "leak", "explained", "thought", "refused", "parting")
@@ -240,6 +241,12 @@ def chosen(row: Choice) -> Mapping[str, str]:
     scores = ("gap", "teacher", "student")
     pairs = str(row.gap.count)
     return {"arm": row.arm, "pairs": pairs, **{name: _text(getattr(row, name), least=0.0) for name in scores}}
+
+
+def pointed(row: Aligned) -> Mapping[str, str]:
+    """As a table has it."""
+    noise = "-" if np.isnan(row.noise.value) else f"{row.noise.value:.3f}"
+    return {"case": row.case, "cosine": _text(row.cosine), "noise": noise}
 
 
 def _text(estimate: Estimate, least: float = -1.0) -> str:

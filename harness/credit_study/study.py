@@ -14,6 +14,7 @@ import pandas as pd
 from stepcredit.envs.panel import Task
 from stepcredit.harness.credit_study.cases import Case, cases_of
 from stepcredit.harness.credit_study.choices import Choice, choice_rows, choices
+from stepcredit.harness.credit_study.gradients import Aligned, aligned, as_record, directions
 from stepcredit.harness.credit_study.measures import Measured, described, measured
 from stepcredit.harness.credit_study.steps import step_credits, step_rows
 from stepcredit.harness.episodes.player import Player
@@ -48,6 +49,7 @@ class StudySpec:
         tasks: of the held-out panel, in the seeded order of the spec; groups without a winner and a loser teach nobody.
         seed: of the episodes and continuations.
         alternatives: fresh episodes from a state of each trajectory, whose first actions are compared; 0 for none.
+        gradients: whether cases' policy gradients are compared with that of the truth; for small policies.
     """
 
     run: RunSpec
@@ -57,6 +59,7 @@ class StudySpec:
     seed: int = 0
     precision: Precision = field(default_factory=Precision)
     alternatives: int = 0
+    gradients: bool = False
 
     @property
     def sha256(self) -> str:
@@ -79,6 +82,7 @@ class Found:
         refused: methods under arms that they do not take.
         steps: how many have a truth, and their mean standard error.
         choices: whether an arm's teacher ranks the actions of a state; where that was asked.
+        gradients: how cases' policy gradients lie to that of the truth; likewise.
     """
 
     measured: list[Measured]
@@ -89,6 +93,7 @@ class Found:
     steps: int
     stderr: float
     choices: tuple[Choice, ...] = ()
+    gradients: tuple[Aligned, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -140,6 +145,8 @@ def run_study(spec: StudySpec, parts: Parts, folder: Path, tell: Tell) -> Found:
         rows = pd.concat(list(_choices(spec, groups, tasks, player, folder, tell)), ignore_index=True)
         _write(rows, folder / CHOICES)
         found = replace(found, choices=tuple(choices(rows)))
+    if spec.gradients:
+        found = replace(found, gradients=tuple(aligned(directions(parts.policy, groups, spec.run), steps, credits)))
     files.write_json(folder / STUDY, _record(spec, parts) | {"found": _as_json(found)})
     return found
 
@@ -255,6 +262,7 @@ def _asked(spec: StudySpec) -> dict[str, Any]:
         "seed": spec.seed,
         "precision": asdict(spec.precision),
         "alternatives": spec.alternatives,
+        "gradients": spec.gradients,
     }
 
 
@@ -269,6 +277,7 @@ def _as_json(found: Found) -> dict[str, Any]:
             {"arm": row.arm, **{name: getattr(row, name).described() for name in ("gap", "teacher", "student")}}
             for row in found.choices
         ],
+        "gradients": [as_record(row) for row in found.gradients],
         "refused": found.refused,
         "steps": found.steps,
         "stderr": round(found.stderr, 6),

@@ -58,6 +58,7 @@ class CreditPart(BaseModel):
         tasks: held-out ones, a group of episodes each.
         precision: standard error of a step's true advantage that is aimed at.
         alternatives: fresh episodes from a state of each trajectory, whose first actions are compared; 0 for none.
+        gradients: whether policy gradients are compared with that of the truth.
         settings: by dotted name, over the study's.
     """
 
@@ -71,6 +72,7 @@ class CreditPart(BaseModel):
     tasks: int = Field(8, ge=1)
     precision: float = Field(0.03, ge=0.005, le=0.5)
     alternatives: int = Field(0, ge=0)
+    gradients: bool = False
     settings: Mapping[str, Any] = Field(default_factory=dict)
 
 
@@ -192,7 +194,9 @@ def credit_studies(study: StudyFile) -> dict[str, StudySpec]:
             raise UserError(f"study {study.name} asks twice for {name}; leave one out")
         methods = tuple(part.methods or method_names())
         precision = Precision(part.precision)
-        found[name] = StudySpec(spec, methods, part.arms, part.tasks, study.seeds[0], precision, part.alternatives)
+        found[name] = StudySpec(
+            spec, methods, part.arms, part.tasks, study.seeds[0], precision, part.alternatives, part.gradients
+        )
     return found
 
 

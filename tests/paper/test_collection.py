@@ -209,6 +209,7 @@ def write_credit(root: Path, suite: str = "critical_step") -> Path:
     found |= {
         "beyond": {"opd": number(0.05), "rlsd": number(0.4)},
         "measured": rows,
+        "gradients": [{"case": "grpo", "cosine": number(0.4), "noise": number(1.5)}],
         "choices": [{"arm": "self", "gap": number(0.9), "teacher": number(0.8), "student": number(0.6)}],
         "refused": [],
         "steps": 40,
@@ -235,6 +236,7 @@ def test_credit_studies_are_told(tmp_path: Path) -> None:
     rows = table(root, f"fidelity-{study}")
     assert rows.loc[1, ["Rank", "Rank low", "Rank high"]].tolist() == pytest.approx([0.3, 0.2, 0.4])
     assert np.isnan(rows.loc[0, "Rank"])
+    assert table(root, f"gradients-{study}").loc[0, ["Cosine low", "Noise high"]].tolist() == pytest.approx([0.3, 1.6])
     (choice,) = table(root, f"choices-{study}").to_dict("records")
     assert (choice["Hindsight"], choice["By the gap"], choice["By the student high"]) == ("self", 0.9, 0.7)
 

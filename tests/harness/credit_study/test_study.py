@@ -15,7 +15,7 @@ from stepcredit.harness.errors import UserError
 SMALL = ("--benchmark", "diagnostic", "--set", "rollout.group=6", "--precision", "0.06")
 CASES = ("--method", "grpo", "--method", "opd", "--method", "vineppo", "--arm", "peer_traj", "--arm", "foreign")
 
-ALTERNATIVES = ("--alternatives", "48")
+ALTERNATIVES = ("--alternatives", "48", "--gradients")
 
 
 def studied(out: Path, *words: str) -> int:
@@ -62,6 +62,9 @@ def test_what_is_said(folder: Path) -> None:
     assert rows["grpo"]["top"]["value"] == pytest.approx(0.0, abs=1e-9)
     assert rows["vineppo"]["rank"]["value"] > 0.3
     assert rows["vineppo"]["idle"]["value"] < rows["grpo"]["idle"]["value"]
+    cosines = {row["case"]: row["cosine"]["value"] for row in found["gradients"]}
+    assert cosines["vineppo"] > 0.5
+    assert all(-1.0 <= cosine < cosines["vineppo"] for case, cosine in cosines.items() if case != "vineppo")
 
 
 def test_actions_of_a_state_are_worth_what_the_process_says(folder: Path) -> None:
