@@ -15,7 +15,7 @@ from stepcredit.harness.cli.app import run
 from stepcredit.harness.record import manifest
 from stepcredit.harness.record.cell import UPDATES
 from stepcredit.harness.record.manifest import Manifest
-from tests.harness.hub import QWEN, put_qwen
+from tests.harness.hub import QWEN, QWEN_7B, SPARE_ROWS_7B, put_qwen
 
 SMALL = (
     *("updates=2", "checkpoint_every=1", "rollout.tasks=2", "rollout.group=2", "rollout.max_turns=2"),
@@ -93,6 +93,23 @@ def test_it_trains_in_bfloat16_and_resumes_to_the_same_bits(home: Path, commit: 
     assert again.resumed_at == [1]
     assert again.final_weights_sha256 == whole.final_weights_sha256
     assert again.files[UPDATES] == whole.files[UPDATES]
+
+
+@pytest.mark.parametrize("divergence", ["sampled", "jsd"])
+def test_a_larger_sibling_teaches(home: Path, commit: str, tmp_path: Path, divergence: str) -> None:
+    """As Qwen2.5-7B may teach 3B: the same tokens, more layers, and more rows in its output than the student has."""
+    assert commit
+    put_qwen(home, QWEN_7B, spare=SPARE_ROWS_7B, layers=3)
+    options = {"teacher": "checkpoint", "checkpoint": "qwen2.5-7b", "hindsight": "none", "divergence": divergence}
+    settings = [f"method_options.{name}={value}" for name, value in options.items()]
+    train(home, tmp_path, "--method", "opd", *(word for setting in settings for word in ("--set", setting)))
+    folder, found = run_of(tmp_path)
+    assert found.teacher is not None
+    assert found.teacher.provenance is not None
+    assert found.teacher.provenance.startswith(f"{QWEN_7B}@")
+    assert found.final_weights_sha256 != found.policy.weights_sha256
+    rows = pq.read_table(folder / UPDATES).to_pylist()
+    assert any(row["credit_abs_mean"] > 0 or row["distill_loss"] != 0 for row in rows)
 
 
 def test_importance_without_effect_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
