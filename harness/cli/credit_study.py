@@ -10,7 +10,8 @@ import typer
 from stepcredit.harness.cli import options
 
 if TYPE_CHECKING:
-    from stepcredit.harness.credit_study.study import Found, StudySpec
+    from stepcredit.harness.credit_study.asked import StudySpec
+    from stepcredit.harness.credit_study.study import Found
 
 
 def credit_study(
@@ -39,6 +40,7 @@ def credit_study(
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of episodes and continuations.")] = 0,
     settings: options.Settings = None,
+    jobs: options.Jobs = None,
     threads: options.Threads = 1,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -48,8 +50,9 @@ def credit_study(
     The truth comes from fresh episodes that go on from each state, as many as the precision needs.
     """
     from stepcredit.harness.cli.display import print_json
+    from stepcredit.harness.credit_study.asked import StudySpec
     from stepcredit.harness.credit_study.cases import USUAL
-    from stepcredit.harness.credit_study.study import STUDY, StudySpec
+    from stepcredit.harness.credit_study.study import STUDY
     from stepcredit.harness.fidelity.truth import Precision
     from stepcredit.harness.record import files
     from stepcredit.harness.setup.settings import build_spec
@@ -62,14 +65,14 @@ def credit_study(
     study = StudySpec(
         spec, tuple(method or method_names()), arms, tasks, seed, Precision(precision), alternatives, gradients
     )
-    found = study_credit(study, out, threads, device)
+    found = study_credit(study, out, jobs, threads, device)
     if as_json:
         print_json(files.read_json(out / STUDY))
     else:
-        _print(found, out)
+        _print(found, out, precision)
 
 
-def study_credit(spec: StudySpec, out: Path, threads: int, device: str) -> Found:
+def study_credit(spec: StudySpec, out: Path, jobs: int | None, threads: int, device: str) -> Found:
     """Run the study with a bar.
 
     Raises:
@@ -78,20 +81,22 @@ def study_credit(spec: StudySpec, out: Path, threads: int, device: str) -> Found
     """
     from stepcredit.harness import determinism
     from stepcredit.harness.cli.display import bar
+    from stepcredit.harness.cli.study import resources
     from stepcredit.harness.credit_study.study import run_study
-    from stepcredit.harness.device import resolve
-    from stepcredit.harness.model.presets import preset_named
+    from stepcredit.harness.credit_study.truths import Device
     from stepcredit.harness.setup.parts import assemble
 
-    place = resolve(device, preset_named(spec.run.model).device)
-    determinism.switch_on(threads, place)
+    given = resources(jobs, threads, device, spec.run.model)
+    determinism.switch_on(threads, given.device)
     with bar("tasks with their truth") as tell:
-        return run_study(spec, assemble(spec.run, place), out, tell)
+        parts = assemble(spec.run, given.device)
+        return run_study(spec, parts, out, Device(given.device, threads, given.jobs), tell)
 
 
-def _print(found: Found, out: Path) -> None:
+def _print(found: Found, out: Path, precision: float) -> None:
     from stepcredit.harness.cli.display import print_table
     from stepcredit.harness.credit_study.measures import chosen, pointed, shown
+    from stepcredit.harness.fidelity.truth import Precision
 
     print(found.verdict)
     print_table([shown(row) for row in found.measured], as_json=False)
@@ -102,7 +107,13 @@ def _print(found: Found, out: Path) -> None:
     if found.choices:
         print("share of pairs of a state's actions that are ranked as they are worth, beyond noise; a half by chance:")
         print_table([chosen(row) for row in found.choices], as_json=False)
-    print(f"{found.steps} steps, standard error of A* {found.stderr:.3f} on average, ceiling of a rank {ceiling:.2f}")
+    print(
+        f"{found.steps} steps, standard error of A* {found.stderr:.3f} on average (asked: {precision:g}), ceiling of a "
+        f"rank {ceiling:.2f}"
+    )
+    if found.stderr > precision:
+        most = Precision().most
+        print(f"that is less precise than was asked: a state has {most} continuations at most; take more tasks instead")
     print("intervals: 95%, over tasks; ranks are within trajectories, p is Holm-corrected over the table")
     for refused in found.refused:
         print(f"left out: {refused}")

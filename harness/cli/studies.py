@@ -11,7 +11,7 @@ import typer
 from stepcredit.harness.cli import options
 
 if TYPE_CHECKING:
-    from stepcredit.harness.credit_study.study import StudySpec
+    from stepcredit.harness.credit_study.asked import StudySpec
     from stepcredit.harness.study.file import Variant
 
 study = typer.Typer(
@@ -84,7 +84,7 @@ def run(
         run_study(folder / variant.name, variant.specs, given, context.obj)
     for name, spec in asked.items():
         if not is_complete(spec, folder / name):
-            print(study_credit(spec, folder / name, threads, device).verdict)
+            print(study_credit(spec, folder / name, jobs, threads, device).verdict)
     print(f"results: {folder}; next: stepcredit study status {quote(wanted)} --out {quote(str(folder))}")
 
 

@@ -2,70 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stepcredit.envs.panel import Task
+from stepcredit.harness.credit_study.asked import StudySpec, Tell
 from stepcredit.harness.credit_study.cases import Case, cases_of
-from stepcredit.harness.credit_study.choices import Choice, choice_rows, choices
+from stepcredit.harness.credit_study.choices import Choice, choices
 from stepcredit.harness.credit_study.gradients import Aligned, aligned, as_record, directions
 from stepcredit.harness.credit_study.measures import Measured, described, measured
-from stepcredit.harness.credit_study.steps import step_credits, step_rows
-from stepcredit.harness.episodes.player import Player
-from stepcredit.harness.episodes.rollout import rollout
+from stepcredit.harness.credit_study.steps import step_credits
+from stepcredit.harness.credit_study.truths import Device, Played, true_tables
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.fidelity.alternatives import crossroads
 from stepcredit.harness.fidelity.ranks import Estimate, clustered_mean, rank_correlation
-from stepcredit.harness.fidelity.truth import Precision, true_steps
 from stepcredit.harness.record import files
-from stepcredit.harness.run.given import complete
-from stepcredit.harness.seeds import Draws, seed_for
 from stepcredit.harness.setup.parts import Parts
-from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.words import counted
-from stepcredit.methods.contract import Group, Needs
 
-STEPS, CREDITS, CHOICES, STUDY, _PARTS = "steps.parquet", "credits.parquet", "choices.parquet", "study.json", "truth"
+STEPS, CREDITS, CHOICES, STUDY = "steps.parquet", "credits.parquet", "choices.parquet", "study.json"
 
 _READER, _PEER, _PLACEBO = "opd", "peer_traj", "foreign"
 """Whose credit is the gap itself, and under which arms the gaps of a policy that can read differ."""
-
-Tell = Callable[[int, int], None]
-"""Told how many of how many tasks have their truth."""
-
-
-@dataclass(frozen=True, slots=True)
-class StudySpec:
-    """What is studied.
-
-    Attributes:
-        run: model, benchmark, episodes; its method has no part.
-        tasks: of the held-out panel, in the seeded order of the spec; groups without a winner and a loser teach nobody.
-        seed: of the episodes and continuations.
-        alternatives: fresh episodes from a state of each trajectory, whose first actions are compared; 0 for none.
-        gradients: whether cases' policy gradients are compared with that of the truth; for small policies.
-    """
-
-    run: RunSpec
-    methods: tuple[str, ...]
-    arms: tuple[str, ...]
-    tasks: int = 8
-    seed: int = 0
-    precision: Precision = field(default_factory=Precision)
-    alternatives: int = 0
-    gradients: bool = False
-
-    @property
-    def sha256(self) -> str:
-        """Identity of the study without its cases: that of its episodes and their truth."""
-        content = {"run": self.run.model_dump(mode="json"), "tasks": self.tasks, "seed": self.seed}
-        return f"{seed_for(json.dumps({**content, **asdict(self.precision)}, sort_keys=True)):016x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +76,10 @@ def is_complete(spec: StudySpec, folder: Path) -> bool:
     if not (folder / STUDY).is_file():
         return False
     record = files.read_json(folder / STUDY)
-    return all(record.get(name) == value for name, value in _asked(spec).items())
+    return all(record.get(name) == value for name, value in spec.described().items())
 
 
-def run_study(spec: StudySpec, parts: Parts, folder: Path, tell: Tell) -> Found:
+def run_study(spec: StudySpec, parts: Parts, folder: Path, device: Device, tell: Tell) -> Found:
     """Everything, into the folder; a study that was stopped goes on at the first task without its truth.
 
     Raises:
@@ -127,76 +88,32 @@ def run_study(spec: StudySpec, parts: Parts, folder: Path, tell: Tell) -> Found:
     """
     cases, refused = cases_of(spec.methods, spec.arms)
     _claim(spec, parts, folder)
-    player = Player.of(parts.policy, parts.benchmark, spec.run.engine)
-    tasks = parts.eval_panel.permuted(spec.seed)[: spec.tasks]
-    groups = rollout(player, tasks, spec.run.rollout, Draws(seed_for("credit-study", spec.seed), 0))
-    if not any(group.mixed for group in groups):
-        won = sum(trajectory.success for group in groups for trajectory in group.trajectories)
+    played = Played.of(spec, parts)
+    if not played.mixed:
+        won = sum(trajectory.success for group in played.groups for trajectory in group.trajectories)
         raise UserError(
-            f"of {counted(len(groups), 'group')} none has both successes and failures ({won} episodes succeeded): no "
-            "method has anything to say; study another policy, or more --tasks"
+            f"of {counted(len(played.groups), 'group')} none has both successes and failures ({won} episodes "
+            "succeeded): no method has anything to say; study another policy, or more --tasks"
         )
-    credits = pd.DataFrame(_credits(cases, groups, tasks, player, spec, parts))
-    _write(credits, folder / CREDITS)
-    steps = pd.concat(list(_truths(spec, groups, tasks, player, folder, tell)), ignore_index=True)
-    _write(steps, folder / STEPS)
+    credits = pd.DataFrame(_credits(cases, played, spec, parts))
+    files.write_table(folder / CREDITS, credits)
+    steps, options = true_tables(spec, played, folder, device, tell)
+    files.write_table(folder / STEPS, steps)
     found = _found(steps, credits, refused)
     if spec.alternatives:
-        rows = pd.concat(list(_choices(spec, groups, tasks, player, folder, tell)), ignore_index=True)
-        _write(rows, folder / CHOICES)
-        found = replace(found, choices=tuple(choices(rows)))
+        files.write_table(folder / CHOICES, options)
+        found = replace(found, choices=tuple(choices(options)))
     if spec.gradients:
-        found = replace(found, gradients=tuple(aligned(directions(parts.policy, groups, spec.run), steps, credits)))
+        pointing = directions(parts.policy, played.groups, spec.run)
+        found = replace(found, gradients=tuple(aligned(pointing, steps, credits)))
     files.write_json(folder / STUDY, _record(spec, parts) | {"found": _as_json(found)})
     return found
 
 
-def _credits(
-    cases: Sequence[Case],
-    groups: Sequence[Group],
-    tasks: Sequence[Task],
-    player: Player,
-    spec: StudySpec,
-    parts: Parts,
-) -> Iterator[dict[str, Any]]:
+def _credits(cases: Sequence[Case], played: Played, spec: StudySpec, parts: Parts) -> Iterator[dict[str, Any]]:
     for case in cases:
-        for row in step_credits(case, groups, tasks, player, spec.run, parts):
+        for row in step_credits(case, played.groups, played.tasks, played.player, spec.run, parts):
             yield asdict(row)
-
-
-def _truths(
-    spec: StudySpec, groups: Sequence[Group], tasks: Sequence[Task], player: Player, folder: Path, tell: Tell
-) -> Iterator[pd.DataFrame]:
-    """A table for each mixed group, kept as soon as it is known."""
-    mixed = [(task, group) for task, group in zip(tasks, groups, strict=True) if group.mixed]
-    files.make_folder(folder / _PARTS)
-    for number, (task, group) in enumerate(mixed):
-        tell(number, len(mixed))
-        path = folder / _PARTS / f"{number:04}.parquet"
-        if not path.is_file():
-            draws = Draws(seed_for("credit-truth", spec.seed), 0)
-            truths = true_steps(player, task, group, spec.run.rollout, draws, spec.precision)
-            _write(pd.DataFrame(step_rows(task, group, truths)), path)
-        yield pd.read_parquet(path)
-    tell(len(mixed), len(mixed))
-
-
-def _choices(
-    spec: StudySpec, groups: Sequence[Group], tasks: Sequence[Task], player: Player, folder: Path, tell: Tell
-) -> Iterator[pd.DataFrame]:
-    """A table for each mixed group, kept as soon as it is known; one that was made for other arms is made again."""
-    needs = Needs(foreign=True, golden="golden_rollout" in spec.arms)
-    given = complete(groups, tasks, needs, player, spec.run, 0, {})
-    mixed = [(task, group) for task, group in zip(tasks, given, strict=True) if group.mixed]
-    for number, (task, group) in enumerate(mixed):
-        tell(number, len(mixed))
-        path = folder / _PARTS / f"choices-{number:04}-{seed_for(*spec.arms, spec.alternatives):016x}.parquet"
-        if not path.is_file():
-            draws = Draws(seed_for("credit-alternatives", spec.seed), 0)
-            roads = crossroads(player, task, group, spec.run.rollout, draws, spec.alternatives)
-            _write(pd.DataFrame(choice_rows(spec.arms, roads, group, player, spec.run)), path)
-        yield pd.read_parquet(path)
-    tell(len(mixed), len(mixed))
 
 
 def _found(steps: pd.DataFrame, credits: pd.DataFrame, refused: list[str]) -> Found:
@@ -236,7 +153,7 @@ def _by_task(both: pd.DataFrame, of: Callable[[pd.DataFrame], float | None]) -> 
 def _claim(spec: StudySpec, parts: Parts, folder: Path) -> None:
     """Refuse the folder of another study; equal episodes and truth are taken over, whatever cases are asked for."""
     files.make_folder(folder)
-    begun = folder / f"{_PARTS}.json"
+    begun = folder / "truth.json"
     inputs = parts.inputs
     own = {
         "episodes": spec.sha256,
@@ -250,20 +167,7 @@ def _claim(spec: StudySpec, parts: Parts, folder: Path) -> None:
 
 
 def _record(spec: StudySpec, parts: Parts) -> dict[str, Any]:
-    return {**_asked(spec), "inputs": parts.inputs.model_dump(mode="json")}
-
-
-def _asked(spec: StudySpec) -> dict[str, Any]:
-    return {
-        "run": spec.run.model_dump(mode="json"),
-        "methods": list(spec.methods),
-        "arms": list(spec.arms),
-        "tasks": spec.tasks,
-        "seed": spec.seed,
-        "precision": asdict(spec.precision),
-        "alternatives": spec.alternatives,
-        "gradients": spec.gradients,
-    }
+    return {**spec.described(), "inputs": parts.inputs.model_dump(mode="json")}
 
 
 def _as_json(found: Found) -> dict[str, Any]:
@@ -282,8 +186,3 @@ def _as_json(found: Found) -> dict[str, Any]:
         "steps": found.steps,
         "stderr": round(found.stderr, 6),
     }
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    with files.atomic(path) as file:
-        table.to_parquet(file, index=False)

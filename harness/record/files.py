@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from stepcredit.envs import disk, plain_json
 from stepcredit.harness.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SUFFIX = ".tmp"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -82,6 +85,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON with sorted keys, atomically."""
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """A data frame as parquet, atomically.
+
+    Raises:
+        UserError: disk full or no permission.
+    """
+    with atomic(path) as file:
+        table.to_parquet(file, index=False)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from stepcredit.harness.credit_study.asked import StudySpec
 from stepcredit.harness.credit_study.cases import USUAL
-from stepcredit.harness.credit_study.study import StudySpec
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.fidelity.truth import Precision
 from stepcredit.harness.setup.settings import build_spec
