@@ -32,7 +32,7 @@ typed = $(if $(filter command environment,$(firstword $(origin $1))),$1=$(call q
 MADE_BY = --made-by "$(strip make $@ $(foreach name,MODEL BENCHMARK SUITE METHODS SEEDS SET DEVICE OUT,$(call typed,$(name))))"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smollm2 reproduce test lint types paper ablations demo bench bench-model methods test-vllm
+.PHONY: help setup smollm2 reproduce test lint types paper ablations coverage demo bench bench-model methods test-vllm
 
 help:
 	@echo 'make reproduce  train $(METHODS) on $(BENCHMARK) with $(MODEL), seeds $(SEEDS), then the paper'
@@ -41,6 +41,7 @@ help:
 	@echo 'make paper      tables, figures and PDF from the results in OUT=$(OUT)'
 	@echo 'make methods    every registered method for 40 updates from one seed, half an hour, and one plot of them all'
 	@echo 'make ablations  what leaks: arms of hindsight, two knobs, credit against the truth; hours, resumable'
+	@echo 'make coverage   how often the printed intervals hold the truth, in simulated studies; seconds'
 	@echo 'make bench      engine beside stock TextWorld, BM25 beside Lucene, server under load, rollouts beside generate()'
 	@echo 'make bench-model  SmolLM2: with VLLM=1 vLLM beside our engine; merged transcripts; with TRL installed its update'
 	@echo 'make lint       ruff'
@@ -102,6 +103,9 @@ ablations: setup
 
 paper: setup
 	$(STEPCREDIT) paper $(OUT)
+
+coverage: setup
+	$(BIN)/python -m stepcredit.paper.coverage
 
 demo: setup
 	$(STEPCREDIT) demo $(if $(JOBS),--jobs $(JOBS)) $(MADE_BY)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from stepcredit.paper.results import BASELINE, Run, Study
-from stepcredit.paper.statistics import Estimate, mean, metric_mean, paired_difference, student_t, success_rate
+from stepcredit.paper.statistics import Estimate, change, mean, metric_mean, paired_difference, student_t, success_rate
 
 ALL = "All"
 TRAINED = "In"
@@ -82,7 +82,7 @@ def difference_to_baseline(study: Study, method: str, subset: str = ALL) -> Esti
 def learning(study: Study, method: str, subset: str = ALL) -> Estimate | None:
     """Success after training minus before, same seed and same task."""
     before = _of_subset(study, _evaluated(study, method, 0), subset)
-    return paired_difference(_of_subset(study, _final(study, method), subset), before)
+    return change(_of_subset(study, _final(study, method), subset), before)
 
 
 def rivals(study: Study) -> tuple[str, ...]:

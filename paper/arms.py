@@ -66,8 +66,8 @@ def _movements(collection: Collection, tasks: str, cells: list[Cell]) -> Iterato
 
 
 def _reading(found: Estimate) -> str:
-    if found.degenerate:
-        return ", without a spread to test"
+    if found.seeds < 2:
+        return ", of one seed: no verdict"
     if found.excludes_zero:
         return ", an interval without zero: what the block tells matters"
     return ", an interval with zero: what the block tells has not been shown to matter"

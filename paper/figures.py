@@ -72,7 +72,11 @@ class Plot:
 def all_plots(study: Study) -> list[Plot]:
     """Every figure that the study has data for."""
     several = max(len(study.of(method)) for method in study.methods) > 1
-    band = "Bands: 95% Student-t over seeds." if several else "One seed: the left band is Wilson's 95% over tasks."
+    band = (
+        "Bands: 95%, on the held-out panel over seeds and tasks, in training Student's t over seeds."
+        if several
+        else "One seed: the left band is Wilson's 95% over tasks."
+    )
     dots = "Dots are seeds." if several else "One seed: the intervals are over tasks."
     curves = (
         f"{study.score} while training. Left: the held-out panel, each task once a seed. Right: the trajectories that "
@@ -82,7 +86,8 @@ def all_plots(study: Study) -> list[Plot]:
     counts = "n: episodes before training, then by method."
     bars = f"{study.score} after training by subset, with 95% intervals. {seen}{counts}"
     forest = f"{study.score} minus GRPO's on the same seeds and tasks, with 95% intervals. {dots} n counts pairs."
-    health = f"How the runs behaved, mean of {WINDOW} updates. {band if several else ''}".strip()
+    spread = " Bands: 95% Student-t over seeds." if several else ""
+    health = f"How the runs behaved, mean of {WINDOW} updates.{spread}"
     drawn = [("learning_curves", curves, learning_curves), ("subset_bars", bars, subset_bars)]
     if rivals(study):
         drawn.append(("paired_differences", forest, paired_differences))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isnan
 
-from stepcredit.paper.statistics import Estimate, Interval
+from stepcredit.paper.statistics import Estimate
 from stepcredit.paper.tables import Cell, Digest, Ranged, Score, Table
 
 DASH = "—"
@@ -37,21 +37,19 @@ _LATEX_SPECIAL = {
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A score in points with one decimal. Student's t has one half-width, Wilson's interval two."""
+    """A score in points with one decimal, and both ends of its interval."""
 
     mean: str
-    half: str | None
-    above: str
-    below: str
+    low: str
+    high: str
     n: int
 
 
 def printed(score: Score) -> Printed:
-    """The digits of a score."""
-    estimate = score.estimate
-    above, below = points(estimate.high - estimate.mean), points(estimate.mean - estimate.low)
-    mean = points(estimate.mean, signed=score.signed)
-    return Printed(mean, None if estimate.interval is Interval.WILSON_TASKS else above, above, below, estimate.n)
+    """The digits of a score; an end is printed no further than a rate or a difference of rates can reach."""
+    estimate, least = score.estimate, -1.0 if score.signed else 0.0
+    low, high = (points(min(max(end, least), 1.0)) for end in (estimate.low, estimate.high))
+    return Printed(points(estimate.mean, signed=score.signed), low, high, estimate.n)
 
 
 def points(fraction: float, *, signed: bool = False) -> str:
@@ -64,11 +62,9 @@ def points(fraction: float, *, signed: bool = False) -> str:
 
 
 def rate_text(estimate: Estimate, *, signed: bool = False, unit: str = "") -> str:
-    """An estimate in a line of text: 58.1 ± 4.2 (n=450), or with Wilson's interval 37.3 (+8.0/−7.3, n=150)."""
+    """An estimate in a line of text: 58.1% [53.9, 62.3] (n=450)."""
     digits = printed(Score(estimate, signed))
-    if digits.half is not None:
-        return f"{digits.mean} ± {digits.half}{unit} (n={digits.n})"
-    return f"{digits.mean}{unit} (+{digits.above}/−{digits.below}, n={digits.n})"
+    return f"{digits.mean}{unit} [{digits.low}, {digits.high}] (n={digits.n})"
 
 
 def range_text(cell: Ranged) -> str:
@@ -170,9 +166,8 @@ def _typst_cell(cell: Cell) -> dict[str, object]:
         return {
             "kind": "score",
             "mean": digits.mean,
-            "half": digits.half,
-            "above": digits.above,
-            "below": digits.below,
+            "low": digits.low,
+            "high": digits.high,
             "n": str(digits.n),
         }
     if isinstance(cell, Digest):
@@ -198,9 +193,8 @@ def _latex_cell(cell: Cell) -> str:
     if not isinstance(cell, Score):
         return _escape(_plain(cell))
     digits = printed(cell)
-    mean = digits.mean.replace("−", "-")
-    interval = rf"\pm {digits.half}" if digits.half is not None else rf"^{{+{digits.above}}}_{{-{digits.below}}}"
-    return rf"${mean} {interval}$ {{\scriptsize ($n={digits.n}$)}}"
+    mean, low, high = (digit.replace("−", "-") for digit in (digits.mean, digits.low, digits.high))
+    return rf"${mean}$ $[{low}, {high}]$ {{\scriptsize ($n={digits.n}$)}}"
 
 
 def _raw(cell: Cell) -> str:

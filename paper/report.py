@@ -11,8 +11,8 @@ from stepcredit.paper.figures import Plot, all_plots
 from stepcredit.paper.manifest import MANIFEST
 from stepcredit.paper.render import markdown_body, rate_text
 from stepcredit.paper.results import BASELINE, Run, Study
-from stepcredit.paper.statistics import Estimate, Interval
-from stepcredit.paper.tables import Table, all_tables, same_start, world_note
+from stepcredit.paper.statistics import Estimate, Interval, holm
+from stepcredit.paper.tables import Table, all_tables, p_text, same_start, world_note
 from stepcredit.paper.words import counted, listed
 
 TITLE = "Step-level credit assignment under identical seeds"
@@ -151,11 +151,14 @@ def _summary(study: Study) -> Iterable[str]:
     yield _reached(study, finals)
     changes = [(method, learning(study, method)) for method in study.methods]
     yield from _sentence(
-        study, f"Measured on the same seeds and tasks, training changed {study.score.lower()} by ", changes
+        f"Measured on the same seeds and tasks, training changed {study.score.lower()} by ",
+        [(study.label(method), estimate, _zero(estimate)) for method, estimate in changes if estimate is not None],
     )
-    gaps = [(method, difference_to_baseline(study, method)) for method in rivals(study)]
+    gaps = [(m, gap) for m in rivals(study) if (gap := difference_to_baseline(study, m)) is not None]
+    corrected = holm([gap.p_value for _, gap in gaps])
     yield from _sentence(
-        study, f"Against {study.label(BASELINE)} on the same seeds and tasks, the difference is ", gaps
+        f"Against {study.label(BASELINE)} on the same seeds and tasks, the difference is ",
+        [(study.label(m), gap, _separable(p)) for (m, gap), p in zip(gaps, corrected, strict=True)],
     )
     yield _scope(final for _, final in finals)
 
@@ -170,28 +173,34 @@ def _reached(study: Study, finals: Iterable[tuple[str, Estimate | None]]) -> str
     )
 
 
-def _sentence(study: Study, start: str, estimates: Iterable[tuple[str, Estimate | None]]) -> Iterable[str]:
+def _sentence(start: str, estimates: Iterable[tuple[str, Estimate, str]]) -> Iterable[str]:
     parts = [
-        f"{rate_text(estimate, signed=True, unit=' points')} for {study.label(method)} ({_zero(estimate)})"
-        for method, estimate in estimates
-        if estimate is not None
+        f"{rate_text(estimate, signed=True, unit=' points')} for {label} ({verdict})"
+        for label, estimate, verdict in estimates
     ]
     if parts:
         yield f"{start}{listed(parts)}."
 
 
 def _zero(estimate: Estimate) -> str:
-    if estimate.degenerate:
-        return "no spread to test"
+    if estimate.seeds < 2:
+        return "one seed: no verdict"
     return "the interval excludes zero" if estimate.excludes_zero else "the interval includes zero"
+
+
+def _separable(corrected: float | None) -> str:
+    if corrected is None:
+        return "one seed: no verdict"
+    return f"{'separable' if corrected < 0.05 else 'not separable'}, Holm p {p_text(corrected)}"
 
 
 def _scope(finals: Iterable[Estimate | None]) -> str:
     kinds = {estimate.interval for estimate in finals if estimate is not None}
-    if Interval.T_SEEDS in kinds:
+    if Interval.CROSSED in kinds:
         return (
-            "Intervals are 95%. After training they are taken over seeds and describe how much another training run "
-            "would differ on this panel; they do not cover other tasks, policies or settings."
+            "Intervals are 95%. Those of rates and changes are over seeds and tasks: where the mean of other runs on "
+            "other such tasks would lie. Those of differences are over seeds, on this panel. They do not cover other "
+            "policies or settings."
         )
     return (
         "Intervals are 95% over tasks: there is one seed, so nothing here says how much another training run would "

@@ -2,10 +2,9 @@
 
 An episode frame has the columns `seed`, `task_id` and `success`, and one row for each seed and task.
 
-Two kinds of noise are kept apart. With two seeds or more, the unit is the seed: an interval says how much
-another training run would differ on the same tasks. With one seed there is no such information, and the
-interval is over tasks: how much other tasks of the same kind would differ for the same weights. `Interval`
-says which one an estimate has.
+Rates and changes are taken over seeds and tasks at once: an interval says what the mean of other runs on other such
+tasks would be (`crossed`). Differences between methods are paired by seed and task, and taken over seeds on this panel.
+With one seed there is nothing to say of other runs, and the interval is over tasks: `Interval` says which one it is.
 
 Counts are integers and sums are `math.fsum`, which rounds once, so that equal episodes give equal bits.
 """
@@ -17,16 +16,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 import pandas as pd
-from scipy import stats
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from stepcredit.paper.crossed import (
+    crossed_means,
+    crossed_rates,
+    floored_error,
+    paired_means,
+)
 
 CONFIDENCE = 0.95
+POWER = 0.8
 
 
 class Interval(StrEnum):
     """How an interval was made."""
 
-    T_SEEDS = "Student t over seeds"
+    CROSSED = "crossed over seeds and tasks"
+    T_SEEDS = "Student t over seeds, floored at the episodes' noise"
     WILSON_TASKS = "Wilson over tasks"
     T_TASKS = "Student t over tasks"
 
@@ -42,6 +52,7 @@ class Estimate:
         interval: how the interval was made.
         by_seed: each seed's mean, in the order of seeds.
         n: episodes, or pairs of episodes for a difference.
+        error: standard error of a difference over seeds; 0 for other estimates.
     """
 
     mean: float
@@ -50,6 +61,14 @@ class Estimate:
     interval: Interval
     by_seed: tuple[float, ...]
     n: int
+    error: float = 0.0
+
+    @property
+    def p_value(self) -> float | None:
+        """Of no difference, two-sided; None for a single seed, which says nothing of others."""
+        if self.interval is not Interval.T_SEEDS or self.error <= 0.0:
+            return None
+        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.seeds - 1))
 
     @property
     def seeds(self) -> int:
@@ -107,7 +126,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def success_rate(episodes: pd.DataFrame) -> Estimate | None:
     """Mean over seeds of the success over a seed's episodes; None without episodes.
 
-    Interval: Student's t over seeds; with one seed, Wilson's over tasks.
+    Interval: over seeds and tasks, of the tasks that all seeds have; with one seed, Wilson's over tasks.
     """
     counts = episodes.groupby("seed")["success"].agg(["sum", "count"]).sort_index()
     if counts.empty:
@@ -117,14 +136,14 @@ def success_rate(episodes: pd.DataFrame) -> Estimate | None:
     if len(by_seed) == 1:
         low, high = wilson(successes[0], totals[0])
         return Estimate(by_seed[0], low, high, Interval.WILSON_TASKS, by_seed, totals[0])
-    low, high = student_t(by_seed)
-    return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, sum(totals))
+    low, high = (float(end) for end in crossed_rates(_grid(episodes, "success")))
+    return Estimate(mean(by_seed), low, high, Interval.CROSSED, by_seed, sum(totals))
 
 
 def metric_mean(episodes: pd.DataFrame, metric: str) -> Estimate | None:
     """Mean over seeds of the metric over a seed's episodes; None without episodes.
 
-    Interval: Student's t over seeds; with one seed, Student's t over tasks (without width for a single one).
+    Interval: over seeds and tasks; with one seed, Student's t over tasks (without width for a single one).
     """
     values = [[float(value) for value in rows] for _, rows in episodes.groupby("seed", sort=True)[metric]]
     if not values:
@@ -132,8 +151,8 @@ def metric_mean(episodes: pd.DataFrame, metric: str) -> Estimate | None:
     by_seed = tuple(mean(of_seed) for of_seed in values)
     n = sum(len(of_seed) for of_seed in values)
     if len(by_seed) > 1:
-        low, high = student_t(by_seed)
-        return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, n)
+        low, high = (float(end) for end in crossed_means(_grid(episodes, metric)))
+        return Estimate(mean(by_seed), low, high, Interval.CROSSED, by_seed, n)
     low, high = student_t(values[0]) if n > 1 else (by_seed[0], by_seed[0])
     return Estimate(by_seed[0], low, high, Interval.T_TASKS, by_seed, n)
 
@@ -141,19 +160,82 @@ def metric_mean(episodes: pd.DataFrame, metric: str) -> Estimate | None:
 def paired_difference(episodes: pd.DataFrame, baseline: pd.DataFrame) -> Estimate | None:
     """Success minus the baseline's success on the same seed and task; None without a pair.
 
-    A seed's value is the mean over its pairs. Interval: Student's t over seeds; with one seed, Student's t
-    over the tasks' differences (without width for a single pair).
+    A seed's value is the mean over its pairs. Interval: Student's t over seeds, on this panel, no narrower than the
+    episodes' own noise; with one seed, Student's t over the tasks' differences (without width for a single pair).
     """
-    keys = ["seed", "task_id"]
-    pairs = episodes[[*keys, "success"]].merge(baseline[[*keys, "success"]], on=keys, validate="one_to_one")
+    pairs = _paired(episodes, baseline)
     if pairs.empty:
         return None
-    pairs["difference"] = pairs["success_x"].astype(int) - pairs["success_y"].astype(int)
+    by_seed = _means(pairs)
+    if len(by_seed) == 1:
+        return _of_one_seed(pairs, by_seed)
+    grid_SN = _grid(pairs, "difference")
+    low, high = (float(end) for end in paired_means(grid_SN))
+    return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, len(pairs), float(floored_error(grid_SN)))
+
+
+def change(after: pd.DataFrame, before: pd.DataFrame) -> Estimate | None:
+    """Success after less before, on the same seed and task; None without a pair.
+
+    Interval: over seeds and tasks. The episodes before training are one luck that all seeds share, as they share the
+    tasks, so that their noise is in the variance over tasks. With one seed it is over tasks.
+    """
+    pairs = _paired(after, before)
+    if pairs.empty:
+        return None
+    by_seed = _means(pairs)
+    if len(by_seed) == 1:
+        return _of_one_seed(pairs, by_seed)
+    low, high = (float(end) for end in crossed_means(_grid(pairs, "difference")))
+    return Estimate(mean(by_seed), low, high, Interval.CROSSED, by_seed, len(pairs))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Corrected for their number (Holm 1979); None stays what it is and does not count."""
+    known = sorted((value, place) for place, value in enumerate(p_values) if value is not None)
+    found: list[float | None] = [None] * len(p_values)
+    worst = 0.0
+    for rank, (value, place) in enumerate(known):
+        worst = max(worst, min(1.0, value * (len(known) - rank)))
+        found[place] = worst
+    return found
+
+
+def detectable(error: float, seeds: int) -> float:
+    """The least true difference that is found in 80% of studies at 5%, two-sided, of that standard error."""
+    return error * _reach(seeds)
+
+
+def seeds_for(difference: float, error: float, seeds: int) -> int:
+    """How many seeds find that difference in 80% of studies, if a seed's spread is as it was."""
+    spread = error * math.sqrt(seeds)
+    return next(k for k in range(2, 10_000) if spread / math.sqrt(k) * _reach(k) <= difference or k == 9_999)
+
+
+def _reach(seeds: int) -> float:
+    """Standard errors of a difference that is found in 80% of studies, by the noncentral t."""
+    limit = float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1))
+    return float(optimize.brentq(lambda shift: stats.nct.sf(limit, seeds - 1, shift) - POWER, 0.0, 200.0))
+
+
+def _paired(episodes: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
+    keys = ["seed", "task_id"]
+    pairs = episodes[[*keys, "success"]].merge(baseline[[*keys, "success"]], on=keys, validate="one_to_one")
+    return pairs.assign(difference=pairs["success_x"].astype(int) - pairs["success_y"].astype(int))
+
+
+def _means(pairs: pd.DataFrame) -> tuple[float, ...]:
     sums = pairs.groupby("seed")["difference"].agg(["sum", "count"]).sort_index()
-    by_seed = tuple(int(d) / int(n) for d, n in zip(sums["sum"], sums["count"], strict=True))
-    if len(by_seed) > 1:
-        low, high = student_t(by_seed)
-        return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, len(pairs))
+    return tuple(int(d) / int(n) for d, n in zip(sums["sum"], sums["count"], strict=True))
+
+
+def _of_one_seed(pairs: pd.DataFrame, by_seed: tuple[float, ...]) -> Estimate:
     differences = [float(difference) for difference in pairs["difference"]]
     low, high = student_t(differences) if len(differences) > 1 else (by_seed[0], by_seed[0])
     return Estimate(by_seed[0], low, high, Interval.T_TASKS, by_seed, len(pairs))
+
+
+def _grid(episodes: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """[S, N] of the tasks that all seeds have, both in order."""
+    table = episodes.pivot_table(index="seed", columns="task_id", values=column, aggfunc="mean").sort_index()
+    return table.dropna(axis="columns").sort_index(axis="columns").to_numpy(np.float64)

@@ -22,14 +22,17 @@ from stepcredit.paper.aggregates import (
     subset_columns,
 )
 from stepcredit.paper.results import Run, Study
-from stepcredit.paper.statistics import Estimate, Interval
+from stepcredit.paper.statistics import Estimate, Interval, detectable, holm, seeds_for
 from stepcredit.paper.words import counted
 
 BEFORE = "Before training"
 INTERVAL_NOTES = {
-    Interval.T_SEEDS: "± is a 95% Student-t interval over seeds: training noise on this panel, not choice of tasks.",
-    Interval.WILSON_TASKS: "+a/−b is Wilson's 95% interval over tasks, for one set of weights.",
-    Interval.T_TASKS: "± of a difference or a mean within one seed is a 95% Student-t interval over tasks.",
+    Interval.CROSSED: "Intervals of rates and changes are 95%, over seeds and tasks: where the mean of other runs on "
+    "other such tasks would lie.",
+    Interval.T_SEEDS: "Intervals of differences are 95%, Student's t over seeds on this panel, no narrower than the "
+    "episodes' own noise.",
+    Interval.WILSON_TASKS: "Of one set of weights the interval is Wilson's 95%, over tasks.",
+    Interval.T_TASKS: "Within one seed a difference or a mean has a 95% Student-t interval over tasks: no verdict.",
 }
 
 
@@ -182,24 +185,47 @@ def learning_table(study: Study) -> Table:
 
 
 def difference_table(study: Study) -> Table:
-    """Paired differences to GRPO, by method and subset."""
-    columns = subset_columns(study)
-    rows: list[tuple[Cell, ...]] = []
-    estimates = []
-    for method in rivals(study):
-        cells = [difference_to_baseline(study, method, subset) for subset in columns]
-        overall = cells[-1]
-        rows.append(
-            (study.label(method), overall.seeds if overall else 0, *(scored(cell, signed=True) for cell in cells))
+    """Paired differences to GRPO, by method and subset; the last columns are of all episodes."""
+    columns, methods = subset_columns(study), rivals(study)
+    found = {m: [difference_to_baseline(study, m, subset) for subset in columns] for m in methods}
+    p_values = [None if own[-1] is None else own[-1].p_value for own in found.values()]
+    rows = tuple(
+        (
+            study.label(method),
+            own[-1].seeds if own[-1] else 0,
+            *(scored(cell, signed=True) for cell in own),
+            p_text(p),
+            p_text(corrected),
         )
-        estimates += cells
+        for (method, own), p, corrected in zip(found.items(), p_values, holm(p_values), strict=True)
+    )
     notes = (
         setting_note(study),
         "Each episode is paired with GRPO's on the same seed and task; n counts pairs.",
+        f"p: of no difference over {ALL}, with Holm's correction over the table's methods. Subsets are exploratory.",
+        *power_notes([own[-1] for own in found.values()]),
         *(column_notes(study) if study.foreign_subsets else ()),
-        *interval_notes(estimates),
+        *interval_notes(cell for own in found.values() for cell in own),
     )
-    return Table("differences", "Difference to GRPO (points)", _header(study), tuple(rows), notes)
+    return Table("differences", "Difference to GRPO (points)", (*_header(study), "p", "p (Holm)"), rows, notes)
+
+
+def p_text(value: float | None) -> str | None:
+    """Three decimals."""
+    return None if value is None else "<0.001" if value < 0.0005 else f"{value:.3f}"
+
+
+def power_notes(differences: Iterable[Estimate | None]) -> tuple[str, ...]:
+    """What differences such a study finds, by the method whose seeds differ most; nothing for one seed."""
+    known = [estimate for estimate in differences if estimate is not None and estimate.error > 0.0]
+    if not known:
+        return ()
+    worst = max(known, key=lambda estimate: estimate.error)
+    least, seeds = 100 * detectable(worst.error, worst.seeds), seeds_for(0.05, worst.error, worst.seeds)
+    return (
+        f"With {counted(worst.seeds, 'seed')} a true difference of {least:.1f} points is found in 80% of studies (at "
+        f"5%, two-sided, for the method that varies most); 5 points need {counted(seeds, 'seed')}.",
+    )
 
 
 def provenance_table(study: Study) -> Table:
@@ -258,7 +284,7 @@ def interval_notes(estimates: Iterable[Estimate | None]) -> tuple[str, ...]:
     kinds = {estimate.interval for estimate in seen}
     notes = [note for kind, note in INTERVAL_NOTES.items() if kind in kinds]
     if any(estimate.degenerate for estimate in seen):
-        notes.append("± 0.0: all values are equal, so there is no spread to estimate noise from.")
+        notes.append("An interval without width: all values are equal, so there is no spread to estimate noise from.")
     return tuple(notes)
 
 
@@ -304,6 +330,7 @@ def _by_seed(estimate: Estimate | None) -> str | None:
 
 
 def _verdict(estimate: Estimate | None) -> str | None:
-    if estimate is None or estimate.degenerate:
+    """One seed says nothing of others."""
+    if estimate is None or estimate.seeds < 2:
         return None
     return "yes" if estimate.excludes_zero else "no"

@@ -12,7 +12,7 @@ import pandas as pd
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.manifest import MANIFEST, read_manifest
 from stepcredit.paper.results import Run, Skipped, Study, load_study
-from stepcredit.paper.statistics import Estimate, paired_difference, success_rate
+from stepcredit.paper.statistics import Estimate, change, paired_difference, success_rate
 
 CREDIT = "credit"
 """The folder of credit studies, beside the variants."""
@@ -70,7 +70,7 @@ class Cell:
     @property
     def change(self) -> Estimate | None:
         """Success after less before, same seeds and tasks."""
-        return paired_difference(self.final, self.initial)
+        return change(self.final, self.initial)
 
     def beyond(self, other: Cell | None) -> Estimate | None:
         """Success after training less the other's, same seeds and tasks."""

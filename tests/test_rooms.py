@@ -53,7 +53,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
     ),
     "paper": (
-        ("errors files manifest origin statistics words",),
+        ("crossed errors files manifest origin words",),
+        ("coverage statistics",),
         ("results",),
         ("aggregates", "variants"),
         ("tables",),

@@ -154,7 +154,7 @@ def test_runs_of_no_updates_are_their_evaluation(tmp_path: Path):
     report = report_of(study)
     assert "| GRPO | 1 |" in markdown_report(report)
     for plot in report.plots:
-        assert plot.draw(study).axes
+        assert plot.draw().axes
 
 
 def test_an_output_that_cannot_be_written_is_named(study: Path, tmp_path: Path):

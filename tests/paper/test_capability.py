@@ -79,7 +79,7 @@ def test_closed_book_rates_by_dataset_and_over_all_examples(study: Path):
     assert (before.mean, before.n, before.interval) == (pytest.approx(1 / 6), 6, Interval.WILSON_TASKS)
     after = score(table, "GRPO", "All").estimate
     assert after.by_seed == (2 / 6, 1.0)
-    assert (after.n, after.interval) == (12, Interval.T_SEEDS)
+    assert (after.n, after.interval) == (12, Interval.CROSSED)
     assert score(table, "GRPO", "NQ").estimate.by_seed == (0.5, 1.0)
 
 
@@ -95,8 +95,9 @@ def test_change_pairs_every_seed_with_the_same_start(study: Path):
 def test_bits_per_byte_are_means_over_passages(study: Path):
     rows = tables(study)["regression"].rows
     # t(0.975, 1) = 12.706. Before, over the passages 1 and 3: 12.706 * 1.4142 / sqrt(2) = 12.706.
-    # After, over the seeds' means 2.5 and 3.5: 12.706 * 0.7071 / sqrt(2) = 6.353.
-    assert [row[-1] for row in rows] == ["2.000 ± 12.706", "3.000 ± 6.353"]
+    # After, passages 1.5, 3.5 and 2.5, 4.5: MS 1 of seeds, 4 of passages, 0 left: variance (1 + 4) / 4. Satterthwaite's
+    # freedom 25 / 17, with the seeds' 1 in the geometric mean sqrt(25 / 17): t(0.975, 1.2127) sqrt(1.25) = 9.482.
+    assert [row[-1] for row in rows] == ["2.000 ± 12.706", "3.000 ± 9.482"]
 
 
 def test_datasets_out_of_distribution_are_marked(tmp_path: Path):

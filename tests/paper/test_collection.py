@@ -79,7 +79,10 @@ def test_arms_are_compared_on_seeds_and_tasks(folder: Path) -> None:
     assert contrast["Peer − placebo"] == pytest.approx(3 / 12)
     assert contrast["Peer − placebo low"] > 0
     report = (folder / "paper" / "REPORT.md").read_text()
-    assert "with a peer's block StepOPSD ends +25.0 ± 20.7 points (n=36) from where it ends with a placebo's" in report
+    assert (
+        "with a peer's block StepOPSD ends +25.0 points [4.3, 45.7] (n=36) from where it ends with a placebo's"
+        in report
+    )
     assert "an interval without zero: what the block tells matters" in report
 
 

@@ -39,7 +39,7 @@ def test_other_bits_with_nearly_equal_success_are_consistent(reference: Path, tm
     assert cell.difference is not None
     assert cell.difference.mean == 1 / 12
     # One of 12 differences is 1: s = sqrt(1/12), t(0.975, 11) = 2.20099, half-width 0.18341.
-    assert str(cell).endswith("(final weights, episodes differ; success +8.3 ± 18.3 points (n=12))")
+    assert str(cell).endswith("(final weights, episodes differ; success +8.3 points [−10.0, 26.7] (n=12))")
 
 
 def test_other_success_is_told(reference: Path, tmp_path: Path):

@@ -44,12 +44,14 @@ def test_statistics_without_data_are_refused():
         wilson(0, 0)
 
 
-def test_several_seeds_are_the_unit():
+def test_seeds_and_tasks_are_both_a_sample():
     estimate = success_rate(seeds_of({0: 5, 1: 6, 2: 7}, 10))
     assert estimate is not None
     assert estimate.by_seed == (0.5, 0.6, 0.7)
-    assert (estimate.interval, estimate.seeds, estimate.n) == (Interval.T_SEEDS, 3, 30)
-    assert (estimate.mean, estimate.high) == (pytest.approx(0.6), pytest.approx(0.848414, abs=1e-6))
+    assert (estimate.interval, estimate.seeds, estimate.n) == (Interval.CROSSED, 3, 30)
+    assert estimate.mean == pytest.approx(0.6)
+    # By the naive sums of test_crossed.py; Student's t over the seeds alone gives 0.352 to 0.848.
+    assert (estimate.low, estimate.high) == (pytest.approx(0.241136, abs=1e-6), pytest.approx(0.876251, abs=1e-6))
 
 
 def test_one_seed_has_an_interval_over_tasks():
@@ -75,6 +77,7 @@ def test_paired_difference_by_hand():
     assert (estimate.mean, estimate.n, estimate.interval) == (pytest.approx(1 / 6), 6, Interval.T_SEEDS)
     # s = sqrt(0.5), t(0.975, 1) = 12.7062: half-width 12.7062 * sqrt(0.5) / sqrt(2) = 6.3531
     assert estimate.high - estimate.mean == pytest.approx(6.3531, abs=1e-4)
+    assert estimate.p_value == pytest.approx(0.7952, abs=1e-4)  # 2 (1/2 - arctan(t) / pi), t = (1/6) / 0.5
 
 
 def test_only_common_seeds_and_tasks_are_paired():

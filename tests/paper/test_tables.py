@@ -124,32 +124,54 @@ def test_every_table_of_numbers_says_what_was_measured(study: Path):
 
 def test_markdown_gives_n_with_every_percentage(study: Path):
     line = next(row for row in markdown(subset_table(load_study(study))).splitlines() if row.startswith("| GRPO"))
-    # 11/12 and 5/8 over two seeds; half-width of Pick: 12.7062 * s / sqrt(2) with s = sqrt((1/6)^2 / 2) = 105.9 points.
-    assert "91.7 ± 105.9 (n=12)" in line
+    # 11 of 12 over two seeds and six tasks: one failure, whose interval the naive sums of test_crossed.py give.
+    assert "91.7 [5.4, 100.0] (n=12)" in line
     assert line.count("n=") == 3
 
 
 def test_one_seed_is_labelled_as_an_interval_over_tasks(tmp_path: Path):
     hand_made(tmp_path, "grpo", 0, after=(5, 2))
     table = subset_table(load_study(tmp_path))
-    assert any("Wilson's 95% interval over tasks" in note for note in table.notes)
+    assert any("Wilson's 95%, over tasks" in note for note in table.notes)
     assert not any("over seeds" in note for note in table.notes)
-    assert "70.0 (+19.2/−30.3, n=10)" in markdown(table)  # 7 of 10: Wilson 0.3968 to 0.8922
+    assert "70.0 [39.7, 89.2] (n=10)" in markdown(table)  # 7 of 10: Wilson 0.3968 to 0.8922
 
 
-def test_equal_seeds_are_labelled_as_no_spread(tmp_path: Path):
+def test_equal_seeds_are_no_sign_of_precision(tmp_path: Path):
+    """Their change is 4 of 10 each, yet over tasks it varies; Student's t over seeds would have no width."""
     hand_made(tmp_path, "grpo", 0, after=(5, 2))
     hand_made(tmp_path, "grpo", 1, after=(5, 2))
     table = learning_table(load_study(tmp_path))
-    assert any(note.startswith("± 0.0: all values") for note in table.notes)
-    assert cell(table, "GRPO", "Interval excludes 0") is None
+    change = score(table, "GRPO", "Change").estimate
+    assert change.by_seed == (0.4, 0.4)
+    assert change.low < 0.1 < 0.7 < change.high
+
+
+def test_one_seed_has_no_verdict(tmp_path: Path):
+    for method, after in (("grpo", (5, 2)), ("opd", (1, 0))):
+        hand_made(tmp_path, method, 0, after=after)
+    loaded = load_study(tmp_path)
+    assert cell(learning_table(loaded), "GRPO", "Interval excludes 0") is None
+    assert cell(difference_table(loaded), "OPD", "p") is None
+    assert any("no verdict" in note for note in difference_table(loaded).notes)
+
+
+def test_differences_are_corrected_for_their_number_and_say_what_they_could_find(study: Path):
+    for seed in (0, 1):
+        hand_made(study, "opd", seed, after=(1, seed))
+    table = difference_table(load_study(study))
+    p_values = {row[0]: (row[-2], row[-1]) for row in table.rows}
+    raw = {name: float(str(p)) for name, (p, _) in p_values.items()}
+    smallest = min(raw, key=lambda name: raw[name])
+    assert float(str(p_values[smallest][1])) == pytest.approx(2 * raw[smallest], abs=2e-3)
+    assert any("is found in 80% of studies" in note for note in table.notes)
 
 
 def test_csv_keeps_full_precision_and_whole_hashes(study: Path):
     rows = {row["Method"]: row for row in csv.DictReader(io.StringIO(comma_separated(subset_table(load_study(study)))))}
     assert float(rows["GRPO"]["Pick"]) == pytest.approx(11 / 12, rel=1e-15)
     assert (rows["GRPO"]["Pick interval"], rows["GRPO"]["Pick seeds"], rows["GRPO"]["Pick n"]) == (
-        "Student t over seeds",
+        "crossed over seeds and tasks",
         "2",
         "12",
     )

@@ -1,0 +1,109 @@
+"""Intervals of tables of seeds by tasks, both a sample: what another run, and other tasks, would do.
+
+Two-way mean squares (seeds, tasks, residual) give the variance of the grand mean when seeds and tasks both vary:
+V = max(MS_s + MS_t - MS_r, MS_t) / N. Its degrees of freedom are the geometric mean of Satterthwaite's and the seeds'
+own: Satterthwaite's alone are too many where the seeds happen to lie close, and held the truth in 91 to 93% of studies
+of three seeds and 240 tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+CONFIDENCE = 0.95
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Variance:
+    """Of the mean of [..., S, N] values, each [...].
+
+    Attributes:
+        mean: over everything.
+        crossed: variance of the mean when seeds and tasks are both a sample.
+        noise: that part of it that no seed and no task explains: MS_r / (S N).
+        freedom: degrees of freedom of `crossed`.
+    """
+
+    mean: Numbers
+    crossed: Numbers
+    noise: Numbers
+    freedom: Numbers
+
+
+def variance(values_SN: Numbers) -> Variance:
+    """Of at least two seeds and one task; a single task has no variance over tasks and no residual."""
+    *_, seeds, tasks = values_SN.shape
+    mean = values_SN.mean((-2, -1), keepdims=True)
+    of_seed, of_task = values_SN.mean(-1, keepdims=True), values_SN.mean(-2, keepdims=True)
+    between_seeds = tasks * ((of_seed - mean) ** 2).sum((-2, -1)) / (seeds - 1)
+    left = values_SN - of_seed - of_task + mean
+    if tasks == 1:
+        none = np.zeros_like(between_seeds)
+        return Variance(mean[..., 0, 0], between_seeds / seeds, none, none + seeds - 1.0)
+    between_tasks = seeds * ((of_task - mean) ** 2).sum((-2, -1)) / (tasks - 1)
+    residual = (left**2).sum((-2, -1)) / ((seeds - 1) * (tasks - 1))
+    both = between_seeds + between_tasks - residual
+    count = seeds * tasks
+    parts = ((between_seeds, seeds - 1), (between_tasks, tasks - 1), (residual, (seeds - 1) * (tasks - 1)))
+    spread = np.sum([part**2 / freedom for part, freedom in parts], axis=0)
+    satterthwaite = np.divide(both**2, spread, out=np.full_like(both, tasks - 1.0), where=spread > 0)
+    freedom = np.sqrt(np.clip(satterthwaite, seeds - 1.0, count) * (seeds - 1.0))
+    return Variance(mean[..., 0, 0], np.maximum(both, between_tasks) / count, residual / count, freedom)
+
+
+def quantile(freedom: Numbers) -> Numbers:
+    """Student's t, two-sided."""
+    found: Numbers = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+    return found
+
+
+def wilson_interval(share: Numbers, count: Numbers, z: Numbers) -> tuple[Numbers, Numbers]:
+    """Wilson's score interval (1927) of a share of so many trials; always inside [0, 1]."""
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return np.where(share == 0, 0.0, centre - half), np.where(share == 1, 1.0, centre + half)
+
+
+def crossed_rates(wins_SN: Numbers) -> tuple[Numbers, Numbers]:
+    """Interval of the rate of [..., S, N] successes, 0 or 1: Wilson's, with as many trials as its variance is worth.
+
+    Where all succeed or all fail, the tasks are the trials.
+    """
+    *_, seeds, tasks = wins_SN.shape
+    found = variance(wins_SN)
+    sure = (found.mean == 0) | (found.mean == 1)
+    worth = np.divide(
+        found.mean * (1 - found.mean), found.crossed, out=np.zeros_like(found.mean), where=found.crossed > 0
+    )
+    count = np.where(sure, float(tasks), np.clip(worth, 1.0, float(seeds * tasks)))
+    z = np.where(sure, stats.norm.ppf((1 + CONFIDENCE) / 2), quantile(found.freedom))
+    return wilson_interval(found.mean, count, z)
+
+
+def crossed_means(values_SN: Numbers) -> tuple[Numbers, Numbers]:
+    """Interval of the mean of [..., S, N] values, when seeds and tasks are both a sample: Student's t."""
+    found = variance(values_SN)
+    half = quantile(found.freedom) * np.sqrt(found.crossed)
+    return found.mean - half, found.mean + half
+
+
+def paired_means(differences_SN: Numbers) -> tuple[Numbers, Numbers]:
+    """Interval of the mean of [..., S, N] differences on this panel: Student's t over seeds.
+
+    Its variance is at least what the episodes' own noise makes it, which seeds that happen to agree do not show.
+    """
+    half = quantile(np.array(differences_SN.shape[-2] - 1.0)) * floored_error(differences_SN)
+    mean = differences_SN.mean((-2, -1))
+    return mean - half, mean + half
+
+
+def floored_error(differences_SN: Numbers) -> Numbers:
+    """Standard error of the mean over seeds, no smaller than the residual noise of seeds by tasks."""
+    of_seed = differences_SN.mean(-1)
+    found: Numbers = np.sqrt(np.maximum(of_seed.var(-1, ddof=1) / of_seed.shape[-1], variance(differences_SN).noise))
+    return found
