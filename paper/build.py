@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from stepcredit.paper.capability import capability_tables
@@ -33,7 +34,17 @@ def build(study: Path, out: Path) -> list[Path]:
             written.append(write_atomic(out / "figures" / f"{plot.name}.{kind}", content))
     written.append(write_atomic(out / "REPORT.md", markdown_report(report)))
     written.append(write_atomic(out / "paper.pdf", pdf(report, out)))
+    _remove_stale(out, written)
     return written
+
+
+def _remove_stale(out: Path, written: Sequence[Path]) -> None:
+    """Tables and figures of an earlier build that this one has not."""
+    kinds = {"tables": (".md", ".tex", ".csv"), "figures": (".png", ".svg")}
+    for folder, suffixes in kinds.items():
+        for path in (out / folder).glob("*"):
+            if path.suffix in suffixes and path not in written:
+                path.unlink()
 
 
 def _report(study: Path) -> Report:

@@ -147,6 +147,7 @@ def _summary(study: Study) -> Iterable[str]:
         f"{counted(spec.updates, 'update')} of {counted(study.trajectories, 'trajectory', 'trajectories')} each. "
         f"{start}"
     ).strip()
+    yield from _unequal_seeds(study)
     finals = [(method, final_success(study, method)) for method in study.methods]
     yield _reached(study, finals)
     changes = [(method, learning(study, method)) for method in study.methods]
@@ -161,6 +162,14 @@ def _summary(study: Study) -> Iterable[str]:
         [(study.label(m), gap, _separable(p)) for (m, gap), p in zip(gaps, corrected, strict=True)],
     )
     yield _scope(final for _, final in finals)
+
+
+def _unequal_seeds(study: Study) -> Iterable[str]:
+    if len({tuple(run.spec.seed for run in study.of(method)) for method in study.methods}) > 1:
+        yield (
+            f"Not all methods were run with the same seeds ({'; '.join(_seeds_by_method(study))}): differences are "
+            "over those that a method has in common with GRPO."
+        )
 
 
 def _reached(study: Study, finals: Iterable[tuple[str, Estimate | None]]) -> str:

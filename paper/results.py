@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stepcredit.paper import checks
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.manifest import MANIFEST, Manifest, SpecRecord, read_manifest
 from stepcredit.paper.origin import Origin, read_origin
@@ -185,6 +186,12 @@ def load_study(folder: Path) -> Study:
         raise PaperError(f"{folder} holds replicates only, such as {runs[0].cell!r}; run the original cells too")
     _check_one_setting(runs)
     _check_distinct(originals)
+    checks.require_own_weights(map(_trained, originals))
+    checks.require_same_tasks(
+        (run.cell, run.manifest.panels.eval.sha256, frozenset(run.evaluations["task_id"]))
+        for run in runs
+        if not run.evaluations.empty
+    )
     skipped = tuple(
         Skipped(path.name, "not finished (status running)")
         for path, manifest in sorted(manifests.items())
@@ -192,6 +199,11 @@ def load_study(folder: Path) -> Study:
     )
     replicates = tuple(run for run in runs if run.manifest.replicate_of is not None)
     return Study(folder.name, originals, replicates, skipped, origin)
+
+
+def _trained(run: Run) -> checks.Trained:
+    manifest = run.manifest
+    return checks.Trained(run.cell, run.spec.seed, manifest.policy.weights_sha256, manifest.final_weights_sha256)
 
 
 def _unfinished(origin: Origin | None) -> str:
@@ -217,6 +229,8 @@ def _read_run(folder: Path, manifest: Manifest) -> Run:
     probes = None if known is None else _read_table(folder / PROBES, known, PROBE_COLUMNS)
     run = Run(manifest, episodes, updates, probes)
     _check_evaluations(folder / EPISODES, run)
+    checks.require_success_is_rewarded(folder / EPISODES, episodes)
+    checks.require_final_evaluation(folder / EPISODES, run.evaluations, run.spec.updates)
     return run
 
 
@@ -239,6 +253,7 @@ def _read_table(path: Path, recorded: str | None, columns: Iterable[str]) -> pd.
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise PaperError(f"{path} lacks the column {missing[0]!r}; it is of another version: run the cell again")
+    checks.require_no_nulls(path, frame)
     return frame
 
 

@@ -54,7 +54,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "paper": (
         ("crossed errors files manifest origin words",),
-        ("coverage statistics",),
+        ("checks coverage statistics",),
         ("results",),
         ("aggregates", "variants"),
         ("tables",),

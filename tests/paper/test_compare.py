@@ -48,7 +48,7 @@ def test_other_success_is_told(reference: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"spec": {"updates": 5}}, {"panels": {"eval": {"sha256": "f" * 64}}}, {"grammar": "1.0.0"}]
+    "changes", [{"spec": {"optim": {"lr": 1e-3}}}, {"panels": {"eval": {"sha256": "f" * 64}}}, {"grammar": "1.0.0"}]
 )
 def test_other_settings_are_not_compared(reference: Path, tmp_path: Path, changes: dict[str, Any]):
     run_with(tmp_path / "again", 3, changes=changes)
