@@ -54,7 +54,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "paper": (
         ("crossed errors files manifest origin words",),
-        ("checks coverage statistics",),
+        ("checks coverage statistics", "audit"),
         ("results",),
         ("aggregates", "variants"),
         ("tables",),

@@ -15,6 +15,7 @@ import typer
 import stepcredit
 from stepcredit.envs import places
 from stepcredit.harness.cli import (
+    audit,
     capability,
     credit_study,
     extend,
@@ -68,6 +69,7 @@ app.command()(study.reproduce)
 app.command()(study.train)
 app.command()(study.demo)
 app.command()(study.paper)
+app.command()(audit.audit)
 app.command()(work.evaluate)
 app.command()(capability.capability)
 app.command()(serve.serve_retriever)

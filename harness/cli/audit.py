@@ -1,0 +1,76 @@
+"""The command that audits a printed table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stepcredit.harness.cli import options
+
+if TYPE_CHECKING:
+    from stepcredit.paper.audit.panels import Sizes
+
+
+def audit(
+    table: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[TABLE.csv]",
+            help="A row a method and a column a subset, in percent; or the columns method, subset and value, and what "
+            "else tells tables apart. Default: the published tables that come with stepcredit.",
+        ),
+    ] = None,
+    n: Annotated[
+        list[str] | None,
+        typer.Option("--n", metavar="SUBSET=N", help="Tasks of a subset, N or LOW:HIGH; repeat. Known for Search-QA."),
+    ] = None,
+    total: Annotated[
+        int | None, typer.Option("--total", min=1, help="Tasks of all subsets together: asks for common panels.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs that each value is the mean of.")] = 1,
+    as_json: options.Json = False,
+) -> None:
+    """Ask whether printed percentages can be what they claim: shares of so many tasks, means of subsets, one panel.
+
+    It works on whole numbers alone: what it finds is certain, and what it cannot see it says.
+    """
+    from dataclasses import asdict
+
+    from stepcredit.harness.cli.display import print_json
+    from stepcredit.harness.words import counted
+    from stepcredit.paper.audit.audit import Asked, audited, powers
+    from stepcredit.paper.audit.table import published, read_tables
+
+    asked = Asked(dict(_size(word) for word in n or ()), total, seeds)
+    with published() as known:
+        tables = read_tables(table or known)
+    findings = [finding for one in tables for finding in audited(one, asked)]
+    odd = [sentence for one in tables for sentence in one.odd]
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in findings], "left_out": odd})
+        return
+    for sentence in odd:
+        print(f"note: {sentence}")
+    for finding in findings:
+        print(f"{finding.kind}: {finding.table + ': ' if finding.table else ''}{finding.sentence}")
+    print(f"{counted(len(tables), 'table')}, {counted(len(findings), 'finding')}")
+    for sentence in dict.fromkeys(line for one in tables for line in powers(one, asked)):
+        print(f"power: {sentence}")
+
+
+def _size(word: str) -> tuple[str, Sizes]:
+    """Of SUBSET=N or SUBSET=LOW:HIGH.
+
+    Raises:
+        UserError: it is neither.
+    """
+    from stepcredit.harness.errors import UserError
+    from stepcredit.paper.audit.panels import Sizes
+
+    name, _, numbers = word.rpartition("=")
+    low, _, high = numbers.partition(":")
+    if not name or not low.isdigit() or not (high or low).isdigit() or not 0 < int(low) <= int(high or low):
+        raise UserError(f"--n {word} is not understood; say SUBSET=N or SUBSET=LOW:HIGH, such as --n Bamboogle=125")
+    return name, Sizes(int(low), int(high or low))

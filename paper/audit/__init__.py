@@ -1,0 +1,1 @@
+"""What printed percentages can be fractions of: an audit of published tables, by whole numbers alone."""
