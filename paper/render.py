@@ -90,7 +90,7 @@ def markdown(table: Table) -> str:
 
 def markdown_body(table: Table) -> str:
     """A GitHub table with its notes below."""
-    rows = [[_plain(cell).replace("|", r"\|") for cell in row] for row in table.rows]
+    rows = [[plain_text(cell).replace("|", r"\|") for cell in row] for row in table.rows]
     marks = [":--" if index in _text_columns(table) else "--:" for index in range(len(table.header))]
     lines = [_markdown_row(table.header), _markdown_row(marks), *(_markdown_row(row) for row in rows)]
     notes = [f"<sub>{note}</sub>  " for note in table.notes]
@@ -172,10 +172,11 @@ def _typst_cell(cell: Cell) -> dict[str, object]:
         }
     if isinstance(cell, Digest):
         return {"kind": "digest", "text": cell.hexdigest[:DIGITS]}
-    return {"kind": "text", "text": _plain(cell)}
+    return {"kind": "text", "text": plain_text(cell)}
 
 
-def _plain(cell: Cell) -> str:
+def plain_text(cell: Cell) -> str:
+    """As Markdown has it."""
     if cell is None:
         return DASH
     if isinstance(cell, Score):
@@ -191,7 +192,7 @@ def _latex_cell(cell: Cell) -> str:
     if isinstance(cell, Digest):
         return rf"\texttt{{{cell.hexdigest[:DIGITS]}}}"
     if not isinstance(cell, Score):
-        return _escape(_plain(cell))
+        return _escape(plain_text(cell))
     digits = printed(cell)
     mean, low, high = (digit.replace("−", "-") for digit in (digits.mean, digits.low, digits.high))
     return rf"${mean}$ $[{low}, {high}]$ {{\scriptsize ($n={digits.n}$)}}"

@@ -60,7 +60,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("tables",),
         ("drift", "figures", "render"),
         ("arms", "capability", "compare", "credit", "knobs", "report"),
-        ("collection", "document"),
+        ("collection", "document", "explain"),
         ("build",),
     ),
 }

@@ -14,6 +14,7 @@ DATA = (
     "envs/alfworld/real_games.json",
     "harness/policies/tiny/model.safetensors",
     "harness/policies/tiny-searchqa/tokenizer.json",
+    "paper/published.csv",
     "paper/template.typ",
 )
 

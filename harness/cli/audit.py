@@ -1,4 +1,4 @@
-"""The command that audits a printed table."""
+"""Commands that look into printed tables: others', and our own."""
 
 from __future__ import annotations
 
@@ -58,6 +58,19 @@ def audit(
     print(f"{counted(len(tables), 'table')}, {counted(len(findings), 'finding')}")
     for sentence in dict.fromkeys(line for one in tables for line in powers(one, asked)):
         print(f"power: {sentence}")
+
+
+def explain(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study.")],
+    table: Annotated[str, typer.Argument(help="Table, such as success or differences.")],
+    row: Annotated[str, typer.Argument(help="Row, such as StepOPSD.")],
+    column: Annotated[str, typer.Argument(help="Column, such as All or Heat.")] = "All",
+) -> None:
+    """Where a cell of a study's paper comes from: its arithmetic, its estimator, its panel and its runs."""
+    from stepcredit.paper.explain import explain as lines_of
+
+    for line in lines_of(study, table, row, column):
+        print(line)
 
 
 def _size(word: str) -> tuple[str, Sizes]:
