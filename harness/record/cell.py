@@ -80,12 +80,12 @@ def verify_files(found: Manifest, folder: Path) -> None:
 
 
 def discover(root: Path) -> list[Path]:
-    """Folders of runs at `root`, or one or two levels below it, sorted.
+    """Folders of runs at `root`, or up to three levels below it, sorted.
 
     Raises:
         UserError: there is no such folder.
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}; give the folder of a study, such as results/reproduce")
-    found = (path.parent for depth in ("", "*/", "*/*/") for path in root.glob(depth + manifest.NAME))
+    found = (path.parent for depth in ("", "*/", "*/*/", "*/*/*/") for path in root.glob(depth + manifest.NAME))
     return sorted(folder for folder in found if folder.name != "paper")
