@@ -58,7 +58,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("results",),
         ("aggregates", "variants"),
         ("tables",),
-        ("drift", "figures", "render"),
+        ("drift", "figures", "leaderboard", "render"),
         ("arms", "capability", "compare", "credit", "knobs", "report"),
         ("collection", "document", "explain"),
         ("build",),

@@ -73,6 +73,17 @@ def explain(
         print(line)
 
 
+def export_leaderboard(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study.")],
+) -> None:
+    """A study's methods as JSON, a row each: numbers with intervals, and hashes of panel, specs, episodes, weights."""
+    from stepcredit.harness.cli.display import print_json
+    from stepcredit.paper.leaderboard import leaderboard
+    from stepcredit.paper.results import load_study
+
+    print_json(list(leaderboard(load_study(study))))
+
+
 def _size(word: str) -> tuple[str, Sizes]:
     """Of SUBSET=N or SUBSET=LOW:HIGH.
 

@@ -1,10 +1,13 @@
 """Where a cell comes from: its arithmetic can be done by hand, its runs are there."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from stepcredit.harness.cli.app import run
+from stepcredit.paper.aggregates import final_success
+from stepcredit.paper.results import load_study
 from tests.paper.support import write_study
 
 
@@ -50,3 +53,19 @@ def test_before_training_is_explained_by_all_runs(study: Path, capsys: pytest.Ca
 def test_what_is_not_there(study: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain", str(study), *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_leaderboard_has_a_row_a_method_with_its_hashes(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export-leaderboard", str(study)]) == 0
+    rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == ["grpo", "opd", "stepopsd"]
+    loaded = load_study(study)
+    for method, row in rows.items():
+        final = final_success(loaded, method)
+        assert final is not None
+        assert (row["after"]["mean"], row["after"]["low"]) == (final.mean, final.low)
+        assert [one["spec_sha256"] for one in row["runs"]] == [one.manifest.spec_sha256 for one in loaded.of(method)]
+        assert row["panel"]["sha256"] == loaded.manifest.panels.eval.sha256
+    assert rows["grpo"]["minus_grpo"] is None
+    assert rows["grpo"]["p_holm"] is None
+    assert 0.0 <= rows["opd"]["p_holm"] <= 1.0
