@@ -8,6 +8,7 @@ from shlex import quote
 
 from stepcredit.paper.arms import arm_sentences, arm_tables
 from stepcredit.paper.credit import CreditStudy, credit_plots, credit_sentences, credit_tables, load_credit
+from stepcredit.paper.crossings import crossing_plot, crossing_table, crossings
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.knobs import knob_plots, knob_sentences, knob_tables
 from stepcredit.paper.origin import read_origin
@@ -28,8 +29,10 @@ def collection_report(folder: Path) -> Report:
     found, credit = load_collection(folder), load_credit(folder)
     if not found.variants and not credit:
         raise PaperError(f"{folder} holds no complete run and no complete credit study; finish its study first")
-    tables = [*credit_tables(credit), *arm_tables(found), *knob_tables(found), *_provenance(found)]
-    plots = [*credit_plots(credit), *knob_plots(found)]
+    crossed = crossings(found)
+    variants = [*map(crossing_table, crossed)]
+    tables = [*credit_tables(credit), *arm_tables(found), *knob_tables(found), *variants, *_provenance(found)]
+    plots = [*credit_plots(credit), *knob_plots(found), *map(crossing_plot, crossed)]
     return Report(
         title=TITLE,
         subtitle=f"{found.name} · {_extent(found, credit)}",
@@ -57,7 +60,9 @@ def _order(tables: Sequence[Table], plots: Sequence[str]) -> tuple[str, ...]:
     for table in tables:
         if table.name != "provenance":
             kind, _, study = table.name.partition("-")
-            order += [table.name, *(plot for plot in plots if kind == "fidelity" and plot.endswith(f"-{study}"))]
+            order.append(table.name)
+            if kind == "fidelity":
+                order += [plot for plot in plots if plot.endswith(f"-{study}")]
     return (*order, *(plot for plot in plots if plot not in order))
 
 

@@ -60,7 +60,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("tables",),
         ("drift", "figures", "leaderboard", "render"),
         ("arms", "capability", "compare", "credit", "knobs", "report"),
-        ("collection", "document", "explain"),
+        ("crossings", "document", "explain"),
+        ("collection",),
         ("build",),
     ),
 }

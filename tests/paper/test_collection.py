@@ -262,3 +262,19 @@ def test_nothing_complete_is_said(tmp_path: Path) -> None:
     (tmp_path / "empty" / "credit").mkdir(parents=True)
     with pytest.raises(PaperError, match="holds no complete run and no complete credit study"):
         build(tmp_path / "empty", tmp_path / "paper")
+
+
+def test_any_settings_that_were_crossed_have_a_table_and_a_figure(tmp_path: Path) -> None:
+    root = tmp_path / "teachers"
+    write_arm(root / "alfworld-mini", "grpo", (7, 8, 9))
+    for teacher, after in (("initial", (3, 4, 5)), ("live", (5, 5, 6))):
+        write_arm(root / "alfworld-mini" / f"teacher={teacher}+divergence=jsd", "opd", after)
+    names = {path.name for path in build(root, root / "paper")}
+    name = "variants-alfworld-mini-teacher-divergence"
+    assert {f"{name}.csv", f"{name}.png"} <= names
+    rows = table(root, name)
+    assert rows["Method"].tolist() == ["GRPO", "OPD", "OPD"]
+    assert rows["teacher"].tolist() == ["—", "initial", "live"]
+    assert rows["After"].tolist() == pytest.approx([8 / 12, 4 / 12, 16 / 36])
+    assert rows["Minus GRPO"].tolist()[1:] == pytest.approx([-4 / 12, -8 / 36])
+    assert f"figures/{name}.png" in (root / "paper" / "REPORT.md").read_text()

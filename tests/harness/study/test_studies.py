@@ -82,7 +82,7 @@ def test_a_shipped_study_is_the_beginning_of_ones_own(tmp_path: Path, capsys: py
 def test_a_name_that_is_no_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["study", "run", "ablation"]) == 2
     said = capsys.readouterr().err
-    known = "ablations, credit, methods, reproduce, two-knob"
+    known = "ablations, credit, methods, reproduce, teachers, two-knob"
     assert f"'ablation' is neither a study that comes with stepcredit ({known}) nor a file" in said
 
 
