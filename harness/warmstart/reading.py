@@ -90,7 +90,7 @@ class ReadingSpec:
     shown: int = 1
     led: int = 1
     known: int = 400
-    cloning: CloningSpec = CloningSpec(steps=2600, warmup=30)
+    cloning: CloningSpec = CloningSpec(steps=3000, warmup=30)
 
 
 class Tutor(Protocol):

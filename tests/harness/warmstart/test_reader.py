@@ -28,6 +28,10 @@ def test_the_shipped_reader_is_the_specs_and_plays_with_room_to_learn() -> None:
     assert (foreign["success"] >= 0.3, foreign["invalid"] <= 0.25) == (True, True)
     before_action = manifest["reads"][0]
     assert before_action["beyond"]["low"] > 0.0 > before_action["other"]["high"]
+    assert before_action["straight"]["low"] > 0.0
+    before_response = manifest["reads"][1]
+    assert before_response["beyond"]["low"] > 0.0
+    assert abs(before_response["placebo"]["value"]) < 0.1
 
 
 def test_a_reader_is_asked_for_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
