@@ -76,7 +76,7 @@ def markdown_report(report: Report) -> str:
     for table in report.tables:
         if table not in provenance:
             parts += [f"## {table.title}", _table_section(table)]
-    parts.append("## Figures")
+    parts += ["## Figures"] if report.plots else []
     parts += [f"![{plot.name}](figures/{plot.name}.png)\n\n*{plot.caption}*" for plot in report.plots]
     parts += ["## Protocol", "| | |\n| :-- | :-- |\n" + "\n".join(f"| {k} | {v} |" for k, v in report.protocol)]
     for table in provenance:

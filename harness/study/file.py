@@ -24,7 +24,7 @@ from stepcredit.methods.arms import Source
 from stepcredit.methods.registry import method_names
 
 _SHIPPED = "stepcredit.harness.study.shipped"
-_UNFIT = re.compile(r"[^A-Za-z0-9.=+-]+")
+_UNFIT = re.compile(r"[^A-Za-z0-9._=+-]+")
 
 
 class Part(BaseModel):

@@ -13,6 +13,7 @@ from stepcredit.paper.build import build
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = {name: ROOT / "results" / name for name in ("reference", "reference-searchqa", "methods")}
+COLLECTIONS = ("ablations",)
 QUOTED = {"reference": "README.md", "reference-searchqa": "envs/searchqa/README.md"}
 
 
@@ -38,6 +39,17 @@ def test_the_committed_report_and_tables_follow_from_the_committed_episodes(stud
     texts = [name for name in rebuilt if name.endswith((".md", ".csv", ".tex"))]
     assert len(texts) > 10
     assert [name for name in texts if rebuilt[name] != committed[name]] == []
+
+
+@pytest.mark.parametrize("name", COLLECTIONS)
+def test_the_committed_collections_follow_from_their_runs(name: str, tmp_path: Path):
+    study = ROOT / "results" / name
+    build(study, tmp_path)
+    rebuilt, committed = contents(tmp_path), contents(study / "paper")
+    assert committed.keys() == rebuilt.keys()
+    texts = [one for one in rebuilt if one.endswith((".md", ".csv", ".tex"))]
+    assert len(texts) > 3
+    assert [one for one in texts if rebuilt[one] != committed[one]] == []
 
 
 def test_another_process_builds_the_same_bytes(study: Path, rebuilt: dict[str, bytes], tmp_path: Path):
