@@ -7,9 +7,9 @@ from math import isnan, nan
 
 from stepcredit.paper.drift import Drift, drift_of
 from stepcredit.paper.render import range_text, rate_text
-from stepcredit.paper.statistics import Estimate
+from stepcredit.paper.statistics import Estimate, holm
 from stepcredit.paper.tables import Cell as Entry
-from stepcredit.paper.tables import Ranged, Table, interval_notes, scored, setting_note
+from stepcredit.paper.tables import Ranged, Table, interval_notes, p_text, scored, setting_note
 from stepcredit.paper.variants import Cell, Collection
 
 AXIS = "hindsight"
@@ -35,18 +35,25 @@ def arm_tables(collection: Collection) -> list[Table]:
 
 def arm_sentences(collection: Collection) -> Iterator[str]:
     """Whether a peer's block does more than a placebo's; and, where nothing has an effect, how far policies move."""
+    compared = [*_peers(collection)]
+    corrected = holm([found.p_value for _, _, found in compared])
+    for (tasks, label, found), p in zip(compared, corrected, strict=True):
+        apart = rate_text(found, signed=True, unit=" points")
+        yield f"{tasks}: with a peer's block {label} ends {apart} from where it ends with a placebo's{_reading(p)}."
+    for tasks in collection.tasks:
+        cells = collection.cells(tasks, (AXIS,))
+        if cells and tasks.endswith(_CAUSELESS):
+            yield from _movements(collection, tasks, cells)
+
+
+def _peers(collection: Collection) -> Iterator[tuple[str, str, Estimate]]:
+    """Benchmark, method, and what a peer's block makes of its success beyond a placebo's."""
     for tasks in collection.tasks:
         cells = collection.cells(tasks, (AXIS,))
         for method in dict.fromkeys(cell.method for cell in cells):
             own = {cell.variant.axes[AXIS]: cell for cell in cells if cell.method == method}
             if _PEER in own and (found := own[_PEER].beyond(own.get(_PLACEBO))) is not None:
-                yield (
-                    f"{tasks}: with a peer's block {own[_PEER].label} ends "
-                    f"{rate_text(found, signed=True, unit=' points')} from where it ends with a placebo's"
-                    f"{_reading(found)}."
-                )
-        if cells and tasks.endswith(_CAUSELESS):
-            yield from _movements(collection, tasks, cells)
+                yield tasks, own[_PEER].label, found
 
 
 def _movements(collection: Collection, tasks: str, cells: list[Cell]) -> Iterator[str]:
@@ -65,12 +72,12 @@ def _movements(collection: Collection, tasks: str, cells: list[Cell]) -> Iterato
         yield f"{tasks}: seeds move the policy the same way, an interval above zero, under: {said}."
 
 
-def _reading(found: Estimate) -> str:
-    if found.seeds < 2:
+def _reading(corrected: float | None) -> str:
+    if corrected is None:
         return ", of one seed: no verdict"
-    if found.excludes_zero:
-        return ", an interval without zero: what the block tells matters"
-    return ", an interval with zero: what the block tells has not been shown to matter"
+    if corrected < 0.05:
+        return f" (Holm p {p_text(corrected)}): what the block tells matters"
+    return f" (Holm p {p_text(corrected)}): what the block tells has not been shown to matter"
 
 
 def _effects(collection: Collection, tasks: str, cells: list[Cell]) -> Table:
