@@ -72,7 +72,7 @@ def step_credits(
                 acted = _part(given_T, step.tagged or step.action or Span(0, len(given_T)))
                 yield StepCredit(
                     case.name,
-                    method.name,
+                    case.label,
                     case.arm,
                     group.task_id,
                     trajectory.index,

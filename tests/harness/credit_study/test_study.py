@@ -119,3 +119,26 @@ def test_what_a_method_does_not_take_is_left_out_and_said() -> None:
     assert "needs the option skills" in refused[0]
     with pytest.raises(UserError, match="no method can be studied under these arms"):
         cases_of(["opd"], ["skills"])
+
+
+def test_a_method_with_options_is_a_case_of_its_own() -> None:
+    cases, _ = cases_of(["stepopsd", "stepopsd[budget=false, taught=all]", "vineppo[continuations=3]"], ["peer_traj"])
+    assert [case.name for case in cases] == [
+        "stepopsd:peer_traj",
+        "stepopsd[budget=false, taught=all]:peer_traj",
+        "vineppo[continuations=3]",
+    ]
+    assert cases[1].method.options()["budget"] is False
+    assert cases[1].method.options()["taught"] == "all"
+    assert cases[2].method.needs.continuations == 3
+
+
+@pytest.mark.parametrize("asked", ["stepopsd[budget]", "stepopsd[", "step opsd", "stepopsd[=1]"])
+def test_a_method_that_is_spelled_otherwise(asked: str) -> None:
+    with pytest.raises(UserError, match="is not understood; write NAME, or NAME"):
+        cases_of([asked], ["peer_traj"])
+
+
+def test_an_option_that_a_method_has_not_is_left_out_and_said() -> None:
+    _, refused = cases_of(["grpo", "stepopsd[budgets=1]"], ["peer_traj"])
+    assert "budgets" in refused[0]
