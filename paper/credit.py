@@ -21,7 +21,7 @@ from stepcredit.paper.errors import PaperError
 from stepcredit.paper.figures import COLOURS, GREY, INK, MARKERS, WIDTH, Plot
 from stepcredit.paper.manifest import Section
 from stepcredit.paper.render import range_text
-from stepcredit.paper.tables import Ranged, Table
+from stepcredit.paper.tables import Ranged, Table, p_text
 from stepcredit.paper.variants import CREDIT
 from stepcredit.paper.words import counted, listed
 
@@ -29,6 +29,8 @@ _RECORD, _STEPS, _CREDITS = "study.json", "steps.parquet", "credits.parquet"
 _CAUSELESS = "null_causal"
 _SCATTERED = ("grpo", "opd:peer_traj", "stepopsd:peer_traj", "vineppo")
 _DOTS = 1500
+_TALLEST = 9.0
+"""Inches: a figure with its caption fits a page."""
 _OVER = "Intervals are 95%, over tasks: jackknife and Student's t."
 
 
@@ -174,7 +176,7 @@ def _fidelity(study: CreditStudy) -> Table:
             row.case,
             row.trajectories,
             row.rank.ranged(),
-            None if row.p_rank is None else f"{row.p_rank:.3f}",
+            p_text(row.p_rank),
             None if row.corrected is None else Ranged(row.corrected),
             row.sign.ranged(0.0),
             row.top.ranged(),
@@ -320,7 +322,7 @@ def credit_plots(studies: Sequence[CreditStudy]) -> list[Plot]:
 
 def _draw_ranks(study: CreditStudy) -> Figure:
     rows = [row for row in study.record.found.measured if row.rank.value is not None]
-    figure = Figure(figsize=(WIDTH, 0.7 + 0.15 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, min(0.7 + 0.15 * len(rows), _TALLEST)), layout="constrained")
     axes = figure.subplots()
     methods = list(dict.fromkeys(row.case.partition(":")[0] for row in rows))
     for place, row in enumerate(rows):
