@@ -293,10 +293,19 @@ def _compared(beyond: dict[str, Number]) -> str:
 
 
 def _without_causes(study: CreditStudy) -> Iterator[str]:
-    shares = [row for row in study.record.found.measured if row.explained.value is not None]
+    shares: dict[str, list[float]] = {}
+    for row in study.record.found.measured:
+        if row.explained.value is not None:
+            shares.setdefault(row.case.partition(":")[0], []).append(row.explained.value)
     if shares:
-        listed = ", ".join(f"{row.case} {range_text(row.explained.ranged(0.0))}" for row in shares)
-        yield f"{study.name}: no step has an effect; of the steps' variance in credit the outcome explains: {listed}."
+        said = ", ".join(f"{method} {_extent(found)}" for method, found in shares.items())
+        yield f"{study.name}: no step has an effect; of the steps' variance in credit the outcome explains: {said}."
+
+
+def _extent(values: list[float]) -> str:
+    """Over arms."""
+    low, high = (f"{end:.2f}" for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def credit_plots(studies: Sequence[CreditStudy]) -> list[Plot]:

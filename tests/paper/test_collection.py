@@ -248,7 +248,7 @@ def test_where_nothing_has_causes_there_is_no_fidelity(tmp_path: Path) -> None:
     root = write_credit(tmp_path / "null", "null_causal")
     names = {path.name for path in build(root, root / "paper")}
     assert not any(name.startswith(("fidelity", "ranks", "scatter")) for name in names)
-    assert "the outcome explains: grpo 0.50 [0.40, 0.60]" in (root / "paper" / "REPORT.md").read_text()
+    assert "the outcome explains: grpo 0.50, opd 0.50." in (root / "paper" / "REPORT.md").read_text()
 
 
 def test_a_damaged_credit_study_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from stepcredit.paper.build import build
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = {name: ROOT / "results" / name for name in ("reference", "reference-searchqa", "methods")}
-COLLECTIONS = ("ablations",)
+COLLECTIONS = ("ablations", "credit")
 QUOTED = {"reference": "README.md", "reference-searchqa": "envs/searchqa/README.md"}
 
 
