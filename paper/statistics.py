@@ -26,6 +26,7 @@ from stepcredit.paper.crossed import (
     crossed_rates,
     floored_error,
     paired_means,
+    wilson_interval,
 )
 
 CONFIDENCE = 0.95
@@ -114,13 +115,9 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"a Wilson interval needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
-    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
-    return low, high
+    z = np.array(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    low, high = wilson_interval(np.array(successes / n), np.array(float(n)), z)
+    return float(low), float(high)
 
 
 def success_rate(episodes: pd.DataFrame) -> Estimate | None:

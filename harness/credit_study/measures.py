@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from stepcredit.harness.credit_study.choices import Choice
 from stepcredit.harness.credit_study.gradients import Aligned
 from stepcredit.harness.fidelity.ranks import Estimate, clustered, clustered_mean, rank_correlation
+from stepcredit.paper.statistics import holm
 
 ESTIMATES = ("rank", "sign", "top", "idle", "leak", "explained", "thought", "refused", "parting")
 """What has an interval."""
@@ -194,19 +195,9 @@ def _residual(wanted_N: NDArray[np.float64], known_NK: NDArray[np.float64]) -> N
 
 
 def _with_holm(found: list[Measured]) -> Iterator[Measured]:
-    known = [row.p_rank for row in found if not np.isnan(row.p_rank)]
-    corrected = iter(holm(known))
-    for row in found:
-        yield row if np.isnan(row.p_rank) else replace(row, p_rank=next(corrected))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Corrected for their number (Holm 1979)."""
-    order = np.argsort(p_values, kind="stable")
-    stepped = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(p_values), 0, -1)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
-    return [float(value) for value in corrected]
+    corrected = holm([None if np.isnan(row.p_rank) else row.p_rank for row in found])
+    for row, p in zip(found, corrected, strict=True):
+        yield row if p is None else replace(row, p_rank=p)
 
 
 def described(row: Measured) -> dict[str, Any]:

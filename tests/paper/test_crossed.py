@@ -116,6 +116,8 @@ def test_holm_by_hand() -> None:
         pytest.approx(0.02),
     ]
     assert holm([None]) == [None]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stepcredit.harness.credit_study.measures import Measured, holm, measured, shown
+from stepcredit.harness.credit_study.measures import Measured, measured, shown
 
 TASKS, EPISODES, STEPS = 12, 4, 6
 
@@ -100,9 +100,3 @@ def test_the_ceiling_is_that_of_the_truth() -> None:
     """One step in six stands out and the others are noise, so that halves agree about one rank of six."""
     assert 0.4 < made_up("truth").ceiling < 0.8
     assert made_up("truth").corrected == pytest.approx(made_up("truth").rank.value / made_up("truth").ceiling)
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
