@@ -253,10 +253,19 @@ class OptimSpec(Recorded):
         return self.minibatch is not None or self.epochs > 1
 
 
+class Luck(StrEnum):
+    """Which runs meet the same draws when they are evaluated."""
+
+    SHARED = "shared"
+    """All of them: seeds differ by their training alone, and an interval over seeds does not know evaluation's luck."""
+    BY_SEED = "by_seed"
+    """Those of one seed: their methods stay paired, and other seeds meet other draws."""
+
+
 class EvalSpec(Recorded):
     """The fixed held-out panel and how it is sampled."""
 
-    LATER = frozenset({"per_subset"})
+    LATER = frozenset({"per_subset", "samples", "luck"})
 
     split: str = "valid_unseen"
     """Split evaluated during training."""
@@ -270,8 +279,22 @@ class EvalSpec(Recorded):
     """Updates between evaluations; before the first and after the last there always is one."""
     temperature: float = Field(1.0, ge=0.0)
     """Sampling temperature; 0 is greedy."""
+    samples: int = Field(1, ge=1)
+    """Episodes of each task before the first update and after the last; in between it is one."""
+    luck: Luck = Luck.SHARED
+    """Which runs share the draws."""
     seed: int = 0
-    """Seed of the evaluation's draws, the same for every method and training seed."""
+    """Seed of the draws, with the run's own where luck is by seed."""
+
+    @model_validator(mode="after")
+    def _require_effect(self) -> Self:
+        for name in ("samples", "luck"):
+            if self.temperature == 0.0 and not self._unset(name):
+                raise ValueError(
+                    f"evaluation.{name}={getattr(self, name)} has no effect at evaluation.temperature=0, where nothing "
+                    f"is drawn; leave it out, or set a temperature"
+                )
+        return self
 
 
 class RunSpec(Recorded):

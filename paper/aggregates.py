@@ -46,12 +46,12 @@ def final_success(study: Study, method: str, subset: str = ALL) -> Estimate | No
 def initial_evaluations(study: Study) -> pd.DataFrame:
     """The distinct evaluations before training, numbered in `seed`.
 
-    All runs start from one policy and evaluate it with one seed, so their episodes are the same ones: counted
-    once, not once a run, or the interval would shrink with every run that is added.
+    All runs start from one policy and those that share their draws evaluate it alike, so their episodes are the same
+    ones: counted once, not once a run, or the interval would shrink with every run that is added.
     """
     distinct: dict[tuple[str, ...], pd.DataFrame] = {}
     for run in study.runs:
-        rows = run.evaluation(0).sort_values("task_id")
+        rows = run.evaluation(0).sort_values(["task_id", "trajectory"])
         if not rows.empty:
             distinct.setdefault(tuple(rows["rollout_sha256"]), rows)
     frames = [rows.assign(seed=number) for number, (_, rows) in enumerate(sorted(distinct.items()))]

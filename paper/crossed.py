@@ -69,20 +69,32 @@ def wilson_interval(share: Numbers, count: Numbers, z: Numbers) -> tuple[Numbers
     return np.where(share == 0, 0.0, centre - half), np.where(share == 1, 1.0, centre + half)
 
 
-def crossed_rates(wins_SN: Numbers) -> tuple[Numbers, Numbers]:
-    """Interval of the rate of [..., S, N] successes, 0 or 1: Wilson's, with as many trials as its variance is worth.
+def crossed_rates(shares_SN: Numbers, episodes: int | None = None) -> tuple[Numbers, Numbers]:
+    """Interval of the rate of [..., S, N] shares of success: Wilson's, with as many trials as its variance is worth.
 
-    Where all succeed or all fail, the tasks are the trials.
+    Where all succeed or all fail, the tasks are the trials. `episodes` are all there are, one for each seed and task
+    unless it says otherwise.
     """
-    *_, seeds, tasks = wins_SN.shape
-    found = variance(wins_SN)
-    sure = (found.mean == 0) | (found.mean == 1)
-    worth = np.divide(
-        found.mean * (1 - found.mean), found.crossed, out=np.zeros_like(found.mean), where=found.crossed > 0
-    )
-    count = np.where(sure, float(tasks), np.clip(worth, 1.0, float(seeds * tasks)))
-    z = np.where(sure, stats.norm.ppf((1 + CONFIDENCE) / 2), quantile(found.freedom))
-    return wilson_interval(found.mean, count, z)
+    *_, seeds, tasks = shares_SN.shape
+    found = variance(shares_SN)
+    return _worth(found.mean, found.crossed, found.freedom, tasks, episodes or seeds * tasks)
+
+
+def clustered_rate(shares_N: Numbers, episodes: int) -> tuple[Numbers, Numbers]:
+    """Interval of the rate of [..., N] tasks' shares of success in several episodes each, tasks being a sample."""
+    tasks = shares_N.shape[-1]
+    rate = shares_N.mean(-1)
+    spread = shares_N.var(-1, ddof=1) / tasks if tasks > 1 else rate * (1 - rate)
+    return _worth(rate, spread, np.full_like(rate, max(tasks - 1.0, 1.0)), tasks, episodes)
+
+
+def _worth(rate: Numbers, spread: Numbers, freedom: Numbers, tasks: int, episodes: int) -> tuple[Numbers, Numbers]:
+    """Wilson's interval of a rate whose variance is `spread`."""
+    sure = (rate == 0) | (rate == 1)
+    worth = np.divide(rate * (1 - rate), spread, out=np.zeros_like(rate), where=spread > 0)
+    count = np.where(sure, float(tasks), np.clip(worth, 1.0, float(episodes)))
+    z = np.where(sure, stats.norm.ppf((1 + CONFIDENCE) / 2), quantile(freedom))
+    return wilson_interval(rate, count, z)
 
 
 def crossed_means(values_SN: Numbers) -> tuple[Numbers, Numbers]:

@@ -19,6 +19,8 @@ _HOW = {
     Interval.T_SEEDS: "Student's t over the seeds' differences, with at least the variance MS_rest / n of the "
     "episodes' own noise (stepcredit/paper/crossed.py, paired_means)",
     Interval.WILSON_TASKS: "Wilson's score interval over the tasks of one evaluation",
+    Interval.CLUSTERED_TASKS: "Wilson's score interval with p (1 - p) / V trials, V the variance over the tasks of one "
+    "evaluation (stepcredit/paper/crossed.py, clustered_rate)",
     Interval.T_TASKS: "Student's t over the tasks of one seed, which says nothing of other seeds",
 }
 

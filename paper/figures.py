@@ -79,7 +79,7 @@ def all_plots(study: Study) -> list[Plot]:
     )
     dots = "Dots are seeds." if several else "One seed: the intervals are over tasks."
     curves = (
-        f"{study.score} while training. Left: the held-out panel, each task once a seed. Right: the trajectories that "
+        f"{study.score} while training. Left: the held-out panel. Right: the trajectories that "
         f"each update learned from, mean of {WINDOW} updates. {band}"
     )
     seen = f"{dots} " if several and len(study.methods) <= MOST_METHODS_WITH_DOTS else ""

@@ -38,6 +38,8 @@ class EvaluationRecord(Section):
     split: str
     every: int
     temperature: float
+    samples: int = 1
+    luck: Literal["shared", "by_seed"] = "shared"
     seed: int
 
 
@@ -67,6 +69,10 @@ class SpecRecord(Section):
     def tasks_name(self) -> str:
         """Benchmark and suite, as tables call them."""
         return f"{self.benchmark}-{self.suite}"
+
+    def samples_at(self, update: int) -> int:
+        """Episodes of each task in the evaluation after that update."""
+        return self.evaluation.samples if update in (0, self.updates) else 1
 
 
 class PanelRecord(Section):

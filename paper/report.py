@@ -8,7 +8,7 @@ from shlex import quote
 
 from stepcredit.paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
 from stepcredit.paper.figures import Plot, all_plots
-from stepcredit.paper.manifest import MANIFEST
+from stepcredit.paper.manifest import MANIFEST, EvaluationRecord
 from stepcredit.paper.render import markdown_body, rate_text
 from stepcredit.paper.results import BASELINE, Run, Study
 from stepcredit.paper.statistics import Estimate, Interval, holm
@@ -230,8 +230,8 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
     yield (
         "Evaluation",
         (
-            f"each task once; before the first update, {_rhythm(evaluation.every)}, after the last; "
-            f"temperature {evaluation.temperature:g}, seed {evaluation.seed} for every run"
+            f"{_often(evaluation.samples)}; before the first update, {_rhythm(evaluation.every)}, after the last; "
+            f"temperature {evaluation.temperature:g}, {_luck(evaluation)}"
         ),
     )
     yield "Checkpoint", manifest.selection
@@ -263,6 +263,17 @@ def _protocol(study: Study) -> Iterable[tuple[str, str]]:
         ),
     )
     yield "Software", _distinct(study, _software)
+
+
+def _often(samples: int) -> str:
+    return "each task once" if samples == 1 else f"each task {samples} times before and after training, else once"
+
+
+def _luck(evaluation: EvaluationRecord) -> str:
+    """Which runs met the same draws."""
+    if evaluation.luck == "shared":
+        return f"seed {evaluation.seed} for every run"
+    return f"draws shared by the runs of one seed (evaluation seed {evaluation.seed})"
 
 
 def _rhythm(every: int) -> str:

@@ -43,6 +43,7 @@ EPISODE_COLUMNS = (
     "update",
     "split",
     "task_id",
+    "trajectory",
     "subset",
     "seed",
     "success",
@@ -258,7 +259,7 @@ def _read_table(path: Path, recorded: str | None, columns: Iterable[str]) -> pd.
 
 
 def _check_evaluations(path: Path, run: Run) -> None:
-    """Every evaluation is the whole panel, each task once, under the run's own seed and split."""
+    """Every evaluation is the whole panel, each task as often as the spec says, under the run's own seed and split."""
     panel, spec, episodes = run.manifest.panels.eval, run.spec, run.evaluations
     foreign = set(run.episodes["seed"].unique()) - {spec.seed}
     if foreign:
@@ -272,13 +273,15 @@ def _check_evaluations(path: Path, run: Run) -> None:
             f"{spec.evaluation.split!r}; run the cell again"
         )
     for update, rows in episodes.groupby("update"):
-        repeated = rows["task_id"][rows["task_id"].duplicated()]
+        repeated = rows["task_id"][rows.duplicated(["task_id", "trajectory"])]
         if not repeated.empty:
             raise PaperError(f"{path} evaluates task {repeated.iloc[0]!r} twice at update {update}; run the cell again")
-        if len(rows) != panel.size:
+        samples = spec.samples_at(int(str(update)))
+        if len(rows) != panel.size * samples or (rows["trajectory"] >= samples).any():
+            often = "once" if samples == 1 else f"{samples} times"
             raise PaperError(
                 f"{path} holds {counted(len(rows), 'evaluation episode')} at update {update}, but the panel has "
-                f"{counted(panel.size, 'task')}; run the cell again"
+                f"{counted(panel.size, 'task')}, each {often}; run the cell again"
             )
 
 

@@ -1,6 +1,7 @@
 """Means and 95% intervals. Pure functions of episodes; no result depends on the order of rows.
 
-An episode frame has the columns `seed`, `task_id` and `success`, and one row for each seed and task.
+An episode frame has the columns `seed`, `task_id` and `success`, and a row for each episode. Where a seed has several
+of one task, they are one value in what follows, their mean: tasks are what is independent, not their episodes.
 
 Rates and changes are taken over seeds and tasks at once: an interval says what the mean of other runs on other such
 tasks would be (`crossed`). Differences between methods are paired by seed and task, and taken over seeds on this panel.
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from stepcredit.paper.crossed import (
+    clustered_rate,
     crossed_means,
     crossed_rates,
     floored_error,
@@ -39,6 +41,7 @@ class Interval(StrEnum):
     CROSSED = "crossed over seeds and tasks"
     T_SEEDS = "Student t over seeds, floored at the episodes' noise"
     WILSON_TASKS = "Wilson over tasks"
+    CLUSTERED_TASKS = "Wilson over tasks, of several episodes each"
     T_TASKS = "Student t over tasks"
 
 
@@ -123,18 +126,22 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def success_rate(episodes: pd.DataFrame) -> Estimate | None:
     """Mean over seeds of the success over a seed's episodes; None without episodes.
 
-    Interval: over seeds and tasks, of the tasks that all seeds have; with one seed, Wilson's over tasks.
+    Interval: over seeds and tasks, of the tasks that all seeds have; with one seed, Wilson's over tasks, whose episodes
+    count as many as their spread over tasks makes them worth.
     """
     counts = episodes.groupby("seed")["success"].agg(["sum", "count"]).sort_index()
     if counts.empty:
         return None
     successes, totals = [int(k) for k in counts["sum"]], [int(n) for n in counts["count"]]
     by_seed = tuple(k / n for k, n in zip(successes, totals, strict=True))
-    if len(by_seed) == 1:
-        low, high = wilson(successes[0], totals[0])
-        return Estimate(by_seed[0], low, high, Interval.WILSON_TASKS, by_seed, totals[0])
-    low, high = (float(end) for end in crossed_rates(_grid(episodes, "success")))
-    return Estimate(mean(by_seed), low, high, Interval.CROSSED, by_seed, sum(totals))
+    n, grid_SN = sum(totals), _grid(episodes, "success")
+    if len(by_seed) > 1:
+        low, high = (float(end) for end in crossed_rates(grid_SN, n))
+        return Estimate(mean(by_seed), low, high, Interval.CROSSED, by_seed, n)
+    if n == grid_SN.size:
+        return Estimate(by_seed[0], *wilson(successes[0], n), Interval.WILSON_TASKS, by_seed, n)
+    low, high = (float(end) for end in clustered_rate(grid_SN[0], n))
+    return Estimate(by_seed[0], low, high, Interval.CLUSTERED_TASKS, by_seed, n)
 
 
 def metric_mean(episodes: pd.DataFrame, metric: str) -> Estimate | None:
@@ -146,45 +153,43 @@ def metric_mean(episodes: pd.DataFrame, metric: str) -> Estimate | None:
     if not values:
         return None
     by_seed = tuple(mean(of_seed) for of_seed in values)
-    n = sum(len(of_seed) for of_seed in values)
+    n, grid_SN = sum(len(of_seed) for of_seed in values), _grid(episodes, metric)
     if len(by_seed) > 1:
-        low, high = (float(end) for end in crossed_means(_grid(episodes, metric)))
+        low, high = (float(end) for end in crossed_means(grid_SN))
         return Estimate(mean(by_seed), low, high, Interval.CROSSED, by_seed, n)
-    low, high = student_t(values[0]) if n > 1 else (by_seed[0], by_seed[0])
-    return Estimate(by_seed[0], low, high, Interval.T_TASKS, by_seed, n)
+    return _of_one_seed(grid_SN[0], by_seed, n)
 
 
 def paired_difference(episodes: pd.DataFrame, baseline: pd.DataFrame) -> Estimate | None:
     """Success minus the baseline's success on the same seed and task; None without a pair.
 
-    A seed's value is the mean over its pairs. Interval: Student's t over seeds, on this panel, no narrower than the
+    A seed's value is the mean over its tasks. Interval: Student's t over seeds, on this panel, no narrower than the
     episodes' own noise; with one seed, Student's t over the tasks' differences (without width for a single pair).
     """
     pairs = _paired(episodes, baseline)
     if pairs.empty:
         return None
-    by_seed = _means(pairs)
+    by_seed, n, grid_SN = _means(pairs), int(pairs["count"].sum()), _grid(pairs, "difference")
     if len(by_seed) == 1:
-        return _of_one_seed(pairs, by_seed)
-    grid_SN = _grid(pairs, "difference")
+        return _of_one_seed(grid_SN[0], by_seed, n)
     low, high = (float(end) for end in paired_means(grid_SN))
-    return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, len(pairs), float(floored_error(grid_SN)))
+    return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, n, float(floored_error(grid_SN)))
 
 
 def change(after: pd.DataFrame, before: pd.DataFrame) -> Estimate | None:
     """Success after less before, on the same seed and task; None without a pair.
 
-    Interval: over seeds and tasks. The episodes before training are one luck that all seeds share, as they share the
-    tasks, so that their noise is in the variance over tasks. With one seed it is over tasks.
+    Interval: over seeds and tasks. Where the episodes before training are one luck that all seeds share, as they share
+    the tasks, their noise is in the variance over tasks. With one seed it is over tasks.
     """
     pairs = _paired(after, before)
     if pairs.empty:
         return None
-    by_seed = _means(pairs)
+    by_seed, n, grid_SN = _means(pairs), int(pairs["count"].sum()), _grid(pairs, "difference")
     if len(by_seed) == 1:
-        return _of_one_seed(pairs, by_seed)
-    low, high = (float(end) for end in crossed_means(_grid(pairs, "difference")))
-    return Estimate(mean(by_seed), low, high, Interval.CROSSED, by_seed, len(pairs))
+        return _of_one_seed(grid_SN[0], by_seed, n)
+    low, high = (float(end) for end in crossed_means(grid_SN))
+    return Estimate(mean(by_seed), low, high, Interval.CROSSED, by_seed, n)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -216,20 +221,22 @@ def _reach(seeds: int) -> float:
 
 
 def _paired(episodes: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:
+    """A row for each seed and task that both have: the difference of their means, and how many pairs they make."""
     keys = ["seed", "task_id"]
-    pairs = episodes[[*keys, "success"]].merge(baseline[[*keys, "success"]], on=keys, validate="one_to_one")
-    return pairs.assign(difference=pairs["success_x"].astype(int) - pairs["success_y"].astype(int))
+    ours, theirs = (rows.groupby(keys)["success"].agg(["sum", "count"]) for rows in (episodes, baseline))
+    both = ours.add_suffix("_ours").join(theirs.add_suffix("_theirs"), how="inner").reset_index()
+    difference = both["sum_ours"] / both["count_ours"] - both["sum_theirs"] / both["count_theirs"]
+    return both.assign(difference=difference, count=both[["count_ours", "count_theirs"]].min(axis="columns"))
 
 
 def _means(pairs: pd.DataFrame) -> tuple[float, ...]:
-    sums = pairs.groupby("seed")["difference"].agg(["sum", "count"]).sort_index()
-    return tuple(int(d) / int(n) for d, n in zip(sums["sum"], sums["count"], strict=True))
+    return tuple(mean(rows.tolist()) for _, rows in pairs.groupby("seed", sort=True)["difference"])
 
 
-def _of_one_seed(pairs: pd.DataFrame, by_seed: tuple[float, ...]) -> Estimate:
-    differences = [float(difference) for difference in pairs["difference"]]
-    low, high = student_t(differences) if len(differences) > 1 else (by_seed[0], by_seed[0])
-    return Estimate(by_seed[0], low, high, Interval.T_TASKS, by_seed, len(pairs))
+def _of_one_seed(values_N: NDArray[np.float64], by_seed: tuple[float, ...], n: int) -> Estimate:
+    """Student's t over tasks; without width for a single one."""
+    low, high = student_t(values_N.tolist()) if len(values_N) > 1 else (by_seed[0], by_seed[0])
+    return Estimate(by_seed[0], low, high, Interval.T_TASKS, by_seed, n)
 
 
 def _grid(episodes: pd.DataFrame, column: str) -> NDArray[np.float64]:

@@ -25,6 +25,11 @@ def evaluation_updates(spec: RunSpec) -> list[int]:
     return sorted({*range(0, spec.updates + 1, spec.evaluation.every), spec.updates})
 
 
+def evaluation_samples(spec: RunSpec, update: int) -> int:
+    """Episodes of each task in the evaluation after that update: what tables compare gets more of them."""
+    return spec.evaluation.samples if update in (0, spec.updates) else 1
+
+
 def learning_rate(spec: RunSpec, update: int) -> float:
     """Of the update, counted from 0; the same for all its optimiser steps."""
     settings = spec.optim
@@ -44,4 +49,4 @@ def learning_rate(spec: RunSpec, update: int) -> float:
 def episodes_of(spec: RunSpec, eval_tasks: int) -> int:
     """Episodes of the whole run, training and evaluation."""
     trained = spec.updates * spec.rollout.tasks * spec.rollout.group
-    return trained + len(evaluation_updates(spec)) * eval_tasks
+    return trained + eval_tasks * sum(evaluation_samples(spec, update) for update in evaluation_updates(spec))

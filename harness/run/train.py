@@ -37,10 +37,11 @@ from stepcredit.harness.record.traces import ProbeRow, traced_updates
 from stepcredit.harness.run import probes, tokens
 from stepcredit.harness.run.given import complete
 from stepcredit.harness.run.learner import Learner
-from stepcredit.harness.run.schedule import episodes_of, evaluation_updates, tasks_of_update
+from stepcredit.harness.run.schedule import episodes_of, evaluation_samples, evaluation_updates, tasks_of_update
 from stepcredit.harness.run.tokens import Witness
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
+from stepcredit.harness.spec import Luck, RunSpec
 from stepcredit.methods.checks import require_valid
 from stepcredit.methods.contract import Credit, Group, Method, Rescorer
 
@@ -137,14 +138,16 @@ def _engine_gap(stats: UpdateStats, engine: Engine) -> dict[str, float]:
 
 
 def _evaluate(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None:
-    """One episode on each task of the held-out panel, and its rows."""
+    """Episodes on each task of the held-out panel, and their rows."""
     spec = cell.spec
-    protocol = EvalProtocol(parts.eval_panel, spec.evaluation.temperature, spec.evaluation.seed)
+    shared = EvalProtocol(parts.eval_panel, spec.evaluation.temperature, spec.evaluation.seed)
+    run_seed = spec.seed if spec.evaluation.luck is Luck.BY_SEED else None
+    protocol = replace(shared, samples=evaluation_samples(spec, state.update), run_seed=run_seed)
     seconds = _Seconds()
     with seconds.of("eval_s"):
         groups = evaluate(learner.player, spec.rollout, protocol)
         if state.update == 0:
-            probes.keep_turns(cell.folder, groups, learner.policy, spec)
+            probes.keep_turns(cell.folder, _probed(learner, spec, shared, groups), learner.policy, spec)
     state.episodes += episode_rows(
         groups, phase="eval", update=state.update, split=spec.evaluation.split, seed=spec.seed
     )
@@ -152,6 +155,14 @@ def _evaluate(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> No
         state.timings[-1] = replace(state.timings[-1], eval_s=seconds.row(state.update).eval_s)
     else:
         state.timings.append(seconds.row(state.update))
+
+
+def _probed(learner: Learner, spec: RunSpec, shared: EvalProtocol, groups: Sequence[Group]) -> Sequence[Group]:
+    """Episodes that all runs have alike, whatever their seeds: drift over seeds is measured on one set of states."""
+    if spec.evaluation.luck is Luck.SHARED:
+        return groups
+    few = replace(shared.panel, tasks=shared.panel.tasks[: probes.TASKS])
+    return evaluate(learner.player, spec.rollout, replace(shared, panel=few))
 
 
 def _enter(cell: Cell, parts: Parts, switches: Determinism) -> Manifest:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from stepcredit.harness.engine.cached import CACHE_BYTES
 from stepcredit.harness.episodes.rollout import AT_A_TIME
 from stepcredit.harness.model.shape import ModelShape
-from stepcredit.harness.run.schedule import evaluation_updates
+from stepcredit.harness.run.schedule import evaluation_samples, evaluation_updates
 from stepcredit.harness.spec import RunSpec
 from stepcredit.methods.registry import build
 
@@ -54,7 +54,8 @@ def hours_of(spec: RunSpec, shape: ModelShape, rates: Rates) -> Hours:
     passes = (_FORWARD * (2 if spec.optim.recompute else 1) + _BACKWARD) * spec.optim.epochs
     reference = _FORWARD * (spec.objective.kl > 0)
     a_pass = read * shape.parameters / rates.flops / 3600
-    evaluated = len(evaluation_updates(spec)) * (spec.evaluation.size or 0)
+    samples = sum(evaluation_samples(spec, update) for update in evaluation_updates(spec))
+    evaluated = samples * (spec.evaluation.size or 0)
     return Hours(
         rollouts=spec.updates * _drawing(spec, shape, rates, episodes),
         credit=spec.updates * a_pass * _FORWARD * scored,

@@ -61,6 +61,42 @@ def test_one_seed_has_an_interval_over_tasks():
     assert (estimate.low, estimate.high) == wilson(81, 263)
 
 
+def test_episodes_of_one_task_are_no_tasks():
+    """Three tasks of four episodes: 4, 2 and 0 won. p = 1/2, V = (1/4 + 0 + 1/4) / 2 / 3 = 1/12, worth 3 trials."""
+    wins = {"a": 4, "b": 2, "c": 0}
+    estimate = success_rate(frame([(0, task, place < k) for task, k in wins.items() for place in range(4)]))
+    assert estimate is not None
+    assert (estimate.interval, estimate.n, estimate.by_seed) == (Interval.CLUSTERED_TASKS, 12, (0.5,))
+    # Wilson with n = 3 and z = t(0.975, 2) = 4.30265: 1/2 -+ z / (1 + z z / 3) sqrt(1 / 12 + z z / 36)
+    z = 4.302653
+    half = z / (1 + z * z / 3) * (1 / 12 + z * z / 36) ** 0.5
+    assert (estimate.low, estimate.high) == (pytest.approx(0.5 - half, abs=1e-6), pytest.approx(0.5 + half, abs=1e-6))
+
+
+def test_several_episodes_a_task_are_one_value_of_a_seed_and_task():
+    once = seeds_of({0: 5, 1: 6, 2: 7}, 10)
+    four, one = success_rate(pd.concat([once] * 4)), success_rate(once)
+    assert four is not None
+    assert one is not None
+    assert (four.mean, four.low, four.high, four.n) == (one.mean, one.low, one.high, 120)
+    twice = paired_difference(pd.concat([once] * 2), seeds_of({0: 4, 1: 4, 2: 4}, 10))
+    paired = paired_difference(once, seeds_of({0: 4, 1: 4, 2: 4}, 10))
+    assert twice == paired
+
+
+def test_more_episodes_narrow_what_is_luck():
+    draws = np.random.default_rng(0).random((3, 60, 8)) < 0.5
+    few, many = (
+        success_rate(
+            frame([(s, f"t{t}", bool(draws[s, t, m])) for s in range(3) for t in range(60) for m in range(samples)])
+        )
+        for samples in (1, 8)
+    )
+    assert few is not None
+    assert many is not None
+    assert many.high - many.low < 0.6 * (few.high - few.low)
+
+
 def test_no_episodes_give_no_estimate():
     empty = seeds_of({}, 3)
     assert success_rate(empty) is None

@@ -12,7 +12,13 @@ from transformers import (
 )
 
 from stepcredit.envs.panel import Panel, Task
-from stepcredit.harness.run.schedule import episodes_of, evaluation_updates, learning_rate, tasks_of_update
+from stepcredit.harness.run.schedule import (
+    episodes_of,
+    evaluation_samples,
+    evaluation_updates,
+    learning_rate,
+    tasks_of_update,
+)
 from stepcredit.harness.spec import EvalSpec, RolloutSpec, RunSpec
 
 
@@ -41,6 +47,18 @@ def test_evaluations_bracket_the_run() -> None:
     assert evaluation_updates(spec) == [0, 4, 8, 10]
     assert evaluation_updates(spec.model_copy(update={"updates": 0})) == [0]
     assert episodes_of(spec, eval_tasks=5) == 10 * 2 * 3 + 4 * 5
+
+
+def test_only_what_tables_compare_is_sampled_several_times() -> None:
+    spec = RunSpec(updates=10, evaluation=EvalSpec(every=4, samples=3), rollout=RolloutSpec(tasks=2, group=3))
+    assert [evaluation_samples(spec, update) for update in evaluation_updates(spec)] == [3, 1, 1, 3]
+    assert episodes_of(spec, eval_tasks=5) == 10 * 2 * 3 + 8 * 5
+
+
+@pytest.mark.parametrize("option", [{"samples": 2}, {"luck": "by_seed"}])
+def test_greedy_evaluations_are_drawn_once(option: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"evaluation.{next(iter(option))}=.* has no effect at evaluation.temperature"):
+        EvalSpec.model_validate({"temperature": 0.0, **option})
 
 
 CURVES = {

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stepcredit.harness.cli.app import run
-from stepcredit.harness.record.cell import CREDITS, PROBES, Cell
+from stepcredit.harness.record.cell import CREDITS, EPISODES, PROBES, Cell
 from tests.harness.cells import LEAST, run_here, small_spec
 
 
@@ -65,6 +65,23 @@ def test_probes_are_the_same_turns_for_all_methods_before_training_alone(study: 
     assert (one["before"] != one["after"]).any()
     assert (one["after"] != other["after"]).any()
     assert (one["before"] <= 0.0).all()
+
+
+def test_luck_by_seed_pairs_methods_and_parts_seeds_but_not_probes(tmp_path: Path) -> None:
+    words = ("updates=1", "evaluation.luck=by_seed", "evaluation.samples=2")
+    cells = {
+        (method, seed): Cell(tmp_path, small_spec(*words, method=method, seed=seed))
+        for method, seed in (("grpo", 0), ("opd", 0), ("grpo", 1))
+    }
+    for cell in cells.values():
+        run_here(tmp_path, cell.spec.model_dump(mode="json"))
+    drawn = {key: pd.read_parquet(cell.folder / EPISODES).query("phase == 'eval'") for key, cell in cells.items()}
+    before = {key: tuple(rows.query("update == 0")["rollout_sha256"]) for key, rows in drawn.items()}
+    assert before["grpo", 0] == before["opd", 0] != before["grpo", 1]
+    assert all((rows.groupby(["update", "task_id"])["trajectory"].nunique() == 2).all() for rows in drawn.values())
+    probes = [pd.read_parquet(cell.folder / PROBES)[["task_id", "turn", "action", "before"]] for cell in cells.values()]
+    pd.testing.assert_frame_equal(probes[0], probes[1])
+    pd.testing.assert_frame_equal(probes[0], probes[2])
 
 
 def test_a_run_without_updates_has_moved_nothing(tmp_path: Path) -> None:
