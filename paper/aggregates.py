@@ -5,27 +5,60 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
 
 from stepcredit.paper.results import BASELINE, Run, Study
-from stepcredit.paper.statistics import Estimate, change, mean, metric_mean, paired_difference, student_t, success_rate
+from stepcredit.paper.statistics import (
+    LEVEL,
+    Estimate,
+    change,
+    holm,
+    mean,
+    metric_mean,
+    paired_difference,
+    student_t,
+    success_rate,
+)
 
 ALL = "All"
 TRAINED = "In"
 FOREIGN = "Out"
 
-Select = Callable[[pd.DataFrame], pd.DataFrame]
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One update of a curve: mean over seeds, and a 95% interval where there are seeds or tasks to take it over."""
+    """One point of a curve: mean over seeds, and a 95% interval where there are seeds or tasks to take it over.
 
-    update: int
+    Attributes:
+        at: update, or what else the curve goes over.
+    """
+
+    at: float
     mean: float
     low: float | None
     high: float | None
+
+
+def remembered(
+    function: Callable[Concatenate[Study, Asked], Answer],
+) -> Callable[Concatenate[Study, Asked], Answer]:
+    """Worked out once a study: tables, figures and sentences ask for the same numbers."""
+
+    @wraps(function)
+    def answer(study: Study, /, *args: Asked.args, **kwargs: Asked.kwargs) -> Answer:
+        asked = (function.__name__, args, tuple(kwargs.items()))
+        if asked not in study.known:
+            study.known[asked] = function(study, *args, **kwargs)
+        found: Answer = study.known[asked]
+        return found
+
+    return answer
 
 
 def subset_columns(study: Study) -> tuple[str, ...]:
@@ -38,11 +71,13 @@ def column_name(study: Study, subset: str) -> str:
     return f"{subset}°" if subset in study.foreign_subsets else subset
 
 
+@remembered
 def final_success(study: Study, method: str, subset: str = ALL) -> Estimate | None:
     """Success after the last update; None where nothing was evaluated."""
     return success_rate(_of_subset(study, _final(study, method), subset))
 
 
+@remembered
 def initial_evaluations(study: Study) -> pd.DataFrame:
     """The distinct evaluations before training, numbered in `seed`.
 
@@ -58,27 +93,50 @@ def initial_evaluations(study: Study) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else study.runs[0].evaluation(0)
 
 
+@remembered
 def initial_success(study: Study, subset: str = ALL) -> Estimate | None:
     """Success before training."""
     return success_rate(_of_subset(study, initial_evaluations(study), subset))
 
 
+@remembered
 def final_metric(study: Study, method: str, metric: str, subset: str = ALL) -> Estimate | None:
     """Mean of one of the environment's numbers after the last update."""
     return metric_mean(_of_subset(study, _final(study, method), subset), metric)
 
 
+@remembered
 def initial_metric(study: Study, metric: str, subset: str = ALL) -> Estimate | None:
     """The same before training."""
     return metric_mean(_of_subset(study, initial_evaluations(study), subset), metric)
 
 
+@remembered
 def difference_to_baseline(study: Study, method: str, subset: str = ALL) -> Estimate | None:
     """Final success minus GRPO's, same seed and same task; None without GRPO or without a common seed."""
     baseline = _of_subset(study, _final(study, BASELINE), subset)
     return paired_difference(_of_subset(study, _final(study, method), subset), baseline)
 
 
+@remembered
+def leaders(study: Study, subset: str = ALL) -> frozenset[str]:
+    """The method of most success after training and all that are not separable from it; none with a single seed.
+
+    Separable: Holm's p over the differences to the best is below 5%.
+    """
+    finals = {method: final_success(study, method, subset) for method in study.methods}
+    known = {method: estimate for method, estimate in finals.items() if estimate is not None and estimate.seeds > 1}
+    if len(known) < 2:
+        return frozenset()
+    best, *others = sorted(known, key=lambda method: -known[method].mean)
+    rows = {method: _of_subset(study, _final(study, method), subset) for method in known}
+    differences = [paired_difference(rows[method], rows[best]) for method in others]
+    corrected = holm([None if found is None else found.p_value for found in differences])
+    alike = (method for method, p in zip(others, corrected, strict=True) if p is None or p >= LEVEL)
+    return frozenset((best, *alike))
+
+
+@remembered
 def learning(study: Study, method: str, subset: str = ALL) -> Estimate | None:
     """Success after training minus before, same seed and same task."""
     before = _of_subset(study, _evaluated(study, method, 0), subset)
@@ -90,19 +148,19 @@ def rivals(study: Study) -> tuple[str, ...]:
     return tuple(m for m in study.methods if m != BASELINE) if BASELINE in study.methods else ()
 
 
+@remembered
 def evaluation_curve(study: Study, method: str) -> list[Point]:
     """Held-out success at every update that was evaluated."""
-    frame = _concat([run.evaluations for run in study.of(method)])
     points = []
-    for update in sorted(int(value) for value in frame["update"].unique()):
-        estimate = success_rate(frame[frame["update"] == update])
+    for update in sorted({update for run in study.of(method) for update in run.evaluated}):
+        estimate = success_rate(_evaluated(study, method, update))
         if estimate is not None:
             points.append(Point(update, estimate.mean, estimate.low, estimate.high))
     return points
 
 
 def training_curve(study: Study, method: str, window: int = 1) -> list[Point]:
-    """Success of the trajectories that each update was computed from, each seed's mean over `window` updates."""
+    """Success of the trajectories that each update was computed from, mean of the last `window` by seed."""
     return _curve(study, method, _training_success, window)
 
 
@@ -113,9 +171,10 @@ def diagnostic_curve(study: Study, method: str, name: str, window: int = 1) -> l
 
 
 def _curve(study: Study, method: str, series: Callable[[Run], pd.Series[float]], window: int) -> list[Point]:
-    """Each seed is smoothed first, so that the interval over seeds belongs to the line that is drawn."""
+    """Each seed is smoothed first, so that the interval over seeds belongs to the line that is drawn; over what has
+    been, so that methods that begin alike are drawn alike."""
     frame = pd.concat([series(run) for run in study.of(method)], axis=1).sort_index()
-    return list(_points(frame.rolling(window, center=True, min_periods=1).mean()))
+    return list(_points(frame.rolling(window, min_periods=1).mean()))
 
 
 def _points(frame: pd.DataFrame) -> Iterator[Point]:
@@ -142,6 +201,7 @@ def _mixed_share(run: Run) -> pd.Series[float]:
     return updates["mixed_groups"] / updates["groups"]
 
 
+@remembered
 def _final(study: Study, method: str) -> pd.DataFrame:
     return _evaluated(study, method, study.updates)
 

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from pydantic import ValidationError
 
 from stepcredit.paper.errors import PaperError
-from stepcredit.paper.figures import COLOURS, GREY, INK, MARKERS, WIDTH, Plot
 from stepcredit.paper.manifest import Section
 from stepcredit.paper.render import range_text
+from stepcredit.paper.styles import COLOURS, GREY, INK, WIDTH, Plot, style_of
 from stepcredit.paper.tables import Ranged, Table, p_text
 from stepcredit.paper.variants import CREDIT
 from stepcredit.paper.words import counted, listed
@@ -335,10 +335,9 @@ def _draw_ranks(study: CreditStudy) -> Figure:
     axes = figure.subplots()
     methods = list(dict.fromkeys(row.case.partition(":")[0] for row in rows))
     for place, row in enumerate(rows):
-        found, index = row.rank.ranged(), methods.index(row.case.partition(":")[0])
-        colour = COLOURS[index % len(COLOURS)]
-        axes.plot([found.low, found.high], [place, place], color=colour, linewidth=1.4)
-        axes.plot([found.value], [place], MARKERS[index % len(MARKERS)], color=colour, markersize=4.2)
+        found, style = row.rank.ranged(), style_of(methods.index(row.case.partition(":")[0]))
+        axes.plot([found.low, found.high], [place, place], color=style.colour, linewidth=1.4)
+        axes.plot([found.value], [place], style.marker, color=style.colour, markersize=4.2)
     ceilings = [row.ceiling for row in rows if row.ceiling is not None]
     if ceilings:
         axes.axvline(max(ceilings), color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))

@@ -9,7 +9,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from stepcredit.paper import arms, knobs
-from stepcredit.paper.figures import COLOURS, GREY, INK, MARKERS, WIDTH, Plot
+from stepcredit.paper.styles import GREY, INK, WIDTH, Plot, style_of
 from stepcredit.paper.tables import Table, interval_notes, scored, setting_note
 from stepcredit.paper.variants import Cell, Collection
 
@@ -81,11 +81,11 @@ def _draw(crossing: Crossing) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.8 + 0.2 * len(cells)), layout="constrained")
     axes, methods = figure.subplots(), list(dict.fromkeys(cell.method for cell in cells))
     for place, cell in enumerate(cells):
-        found, index = cell.after, methods.index(cell.method)
+        found, style = cell.after, style_of(methods.index(cell.method))
         if found is not None:
-            colour = COLOURS[index % len(COLOURS)]
+            colour = style.colour
             axes.plot([100 * found.low, 100 * found.high], [place, place], color=colour, linewidth=1.4)
-            axes.plot([100 * found.mean], [place], MARKERS[index % len(MARKERS)], color=colour, markersize=4.6)
+            axes.plot([100 * found.mean], [place], style.marker, color=colour, markersize=4.6)
             seeds = [100 * value for value in found.by_seed]
             axes.scatter(seeds, [place] * len(seeds), s=6, facecolor="white", edgecolor=colour, linewidth=0.6, zorder=4)
     before = float(cells[0].initial["success"].mean())

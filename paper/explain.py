@@ -8,9 +8,10 @@ from pathlib import Path
 from stepcredit.paper.capability import capability_tables
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.render import plain_text
+from stepcredit.paper.report import report_of
 from stepcredit.paper.results import BASELINE, Run, Study, load_study
 from stepcredit.paper.statistics import Estimate, Interval
-from stepcredit.paper.tables import BEFORE, Cell, Score, Table, all_tables
+from stepcredit.paper.tables import BEFORE, Cell, Score, Table
 from stepcredit.paper.words import counted
 
 _HOW = {
@@ -32,7 +33,7 @@ def explain(folder: Path, table: str, row: str, column: str) -> Iterator[str]:
         PaperError: there is no such table, row or column, or the study cannot be shown.
     """
     study = load_study(folder)
-    tables = {one.name: one for one in (*all_tables(study), *capability_tables(study, folder))}
+    tables = {one.name: one for one in report_of(study, capability_tables(study, folder)).tables}
     found = _of(f"table of {folder}", table, list(tables))
     own = tables[found]
     rows = {str(line[0]): line for line in own.rows}

@@ -11,10 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stepcredit.paper.figures import INK, WIDTH, Plot
 from stepcredit.paper.render import points, range_text, rate_text
 from stepcredit.paper.statistics import Estimate, student_t, success_rate
 from stepcredit.paper.statistics import mean as mean_of
+from stepcredit.paper.styles import INK, WIDTH, Plot
 from stepcredit.paper.tables import Ranged, Table, interval_notes, scored, setting_note
 from stepcredit.paper.variants import Cell, Collection
 

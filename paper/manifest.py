@@ -110,6 +110,7 @@ class Manifest(Section):
     method_label: str = ""
     replicate_of: str | None = None
     stepcredit_version: str
+    peak_rss_mb: float | None = None
     git_commit: str | None = None
     git_dirty: bool | None = None
     versions: dict[str, str] = {}

@@ -90,7 +90,7 @@ def markdown(table: Table) -> str:
 
 def markdown_body(table: Table) -> str:
     """A GitHub table with its notes below."""
-    rows = [[plain_text(cell).replace("|", r"\|") for cell in row] for row in table.rows]
+    rows = [[_markdown_cell(cell).replace("|", r"\|") for cell in row] for row in table.rows]
     marks = [":--" if index in _text_columns(table) else "--:" for index in range(len(table.header))]
     lines = [_markdown_row(table.header), _markdown_row(marks), *(_markdown_row(row) for row in rows)]
     notes = [f"<sub>{note}</sub>  " for note in table.notes]
@@ -169,6 +169,7 @@ def _typst_cell(cell: Cell) -> dict[str, object]:
             "low": digits.low,
             "high": digits.high,
             "n": str(digits.n),
+            "best": cell.best,
         }
     if isinstance(cell, Digest):
         return {"kind": "digest", "text": cell.hexdigest[:DIGITS]}
@@ -188,6 +189,14 @@ def plain_text(cell: Cell) -> str:
     return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
 
 
+def _markdown_cell(cell: Cell) -> str:
+    text = plain_text(cell)
+    if not (isinstance(cell, Score) and cell.best):
+        return text
+    mean, interval = text.split(" ", 1)
+    return f"**{mean}** {interval}"
+
+
 def _latex_cell(cell: Cell) -> str:
     if isinstance(cell, Digest):
         return rf"\texttt{{{cell.hexdigest[:DIGITS]}}}"
@@ -195,6 +204,7 @@ def _latex_cell(cell: Cell) -> str:
         return _escape(plain_text(cell))
     digits = printed(cell)
     mean, low, high = (digit.replace("−", "-") for digit in (digits.mean, digits.low, digits.high))
+    mean = rf"\mathbf{{{mean}}}" if cell.best else mean
     return rf"${mean}$ $[{low}, {high}]$ {{\scriptsize ($n={digits.n}$)}}"
 
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from shlex import quote
 
 from stepcredit.paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
-from stepcredit.paper.figures import Plot, all_plots
+from stepcredit.paper.cost import cost_plots, cost_table
+from stepcredit.paper.figures import all_plots
 from stepcredit.paper.manifest import MANIFEST, EvaluationRecord
 from stepcredit.paper.render import markdown_body, rate_text
 from stepcredit.paper.results import BASELINE, Run, Study
+from stepcredit.paper.secondary import secondary_plots, secondary_tables
 from stepcredit.paper.statistics import Estimate, Interval, holm
+from stepcredit.paper.styles import Plot
 from stepcredit.paper.tables import Table, all_tables, p_text, same_start, world_note
 from stepcredit.paper.words import counted, listed
 
@@ -27,8 +30,9 @@ class Step:
 
 
 ORDER = (
-    *("success", "f1", "searches", "learning_curves", "learning", "subset_bars", "differences", "closed-book"),
-    *("regression", "paired_differences", "diagnostics"),
+    *("success", "f1", "searches", "learning_curves", "learning", "subset_rates", "differences", "closed-book"),
+    *("regression", "paired_differences", "diagnostics", "cost", "cost_curves"),
+    *("secondary", "profiles"),
 )
 """Tables and figures of a study of methods, as its pages have them."""
 
@@ -62,8 +66,8 @@ def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
         f"{counted(seeds, 'seed')}",
         summary=tuple(_summary(study)),
         protocol=tuple(_protocol(study)),
-        tables=(*all_tables(study), *further),
-        plots=tuple(all_plots(study)),
+        tables=(*all_tables(study), cost_table(study), *secondary_tables(study), *further),
+        plots=(*all_plots(study), *cost_plots(study), *secondary_plots(study)),
         skipped=tuple(f"{skipped.cell}: {skipped.reason}" for skipped in study.skipped),
         again=tuple(_again(study)),
     )

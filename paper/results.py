@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stepcredit.paper import checks
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.manifest import MANIFEST, Manifest, SpecRecord, read_manifest
 from stepcredit.paper.origin import Origin, read_origin
+from stepcredit.paper.parquet import read_table
 from stepcredit.paper.words import counted
 
 EPISODES = "episodes.parquet"
 UPDATES = "updates.parquet"
 PROBES = "probes.parquet"
+TIMINGS = "timings.parquet"
 BASELINE = "grpo"
 
 LABELS = {
@@ -51,8 +49,13 @@ EPISODE_COLUMNS = (
     "invalid_actions",
     "rollout_sha256",
 )
+METRICS = ("exact_match", "f1", "answered", "title_found", "gold_found", "searches", "invalid_turns")
+"""An environment's own numbers that tables show."""
+OTHER_EPISODE_COLUMNS = ("reward", "prompt_tokens", "response_tokens", *METRICS)
+_TELLING = frozenset({"phase", "split", "task_id", "trajectory", "subset", "seed", "rollout_sha256", "reward"})
 PROBE_COLUMNS = ("task_id", "turn", "before", "after")
 UPDATE_COLUMNS = ("update", "groups", "mixed_groups", "kl", "entropy")
+TIMING_COLUMNS = ("update", "rollout_s", "credit_s", "update_s", "eval_s")
 # What runs of one table may differ in; checkpoint_every changes no result.
 FREE_FIELDS = frozenset({"method", "method_options", "seed", "checkpoint_every"})
 
@@ -62,13 +65,18 @@ class Run:
     """One complete cell: its manifest, one row per episode, one row per update.
 
     Attributes:
+        evaluations: episodes on the held-out panel, at every update that has them.
+        training: episodes drawn for training, without what only tells them apart.
         probes: turns before training with their log-probabilities before and after; None in older runs.
+        timings: wall seconds by part after each update; None where a run has none.
     """
 
     manifest: Manifest
-    episodes: pd.DataFrame
+    evaluations: pd.DataFrame
+    training: pd.DataFrame
     updates: pd.DataFrame
     probes: pd.DataFrame | None = None
+    timings: pd.DataFrame | None = None
 
     @property
     def cell(self) -> str:
@@ -81,18 +89,17 @@ class Run:
         return self.manifest.spec
 
     @cached_property
-    def evaluations(self) -> pd.DataFrame:
-        """Episodes on the held-out panel, at every update that has them."""
-        return self.episodes[self.episodes["phase"] == "eval"]
+    def evaluated(self) -> tuple[int, ...]:
+        """After which updates."""
+        return tuple(sorted(int(update) for update in self.evaluations["update"].unique()))
 
     @cached_property
-    def training(self) -> pd.DataFrame:
-        """Episodes drawn for training."""
-        return self.episodes[self.episodes["phase"] == "train"]
+    def _by_update(self) -> dict[int, pd.DataFrame]:
+        return {int(str(update)): rows for update, rows in self.evaluations.groupby("update")}
 
     def evaluation(self, update: int) -> pd.DataFrame:
         """Episodes on the held-out panel after `update` policy updates; no rows if it was not evaluated then."""
-        return self.evaluations[self.evaluations["update"] == update]
+        return self._by_update.get(update, self.evaluations.iloc[:0])
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ class Study:
     @cached_property
     def metrics(self) -> frozenset[str]:
         """What the environment recorded of every episode besides success and turns."""
-        return frozenset.intersection(*(frozenset(run.episodes.columns) for run in self.runs)) - set(EPISODE_COLUMNS)
+        return frozenset.intersection(*(frozenset(run.evaluations.columns) for run in self.runs)) & set(METRICS)
 
     @property
     def score(self) -> str:
@@ -160,6 +167,11 @@ class Study:
     def trajectories(self) -> int:
         """Trajectories of every update."""
         return self.manifest.spec.rollout.tasks * self.manifest.spec.rollout.group
+
+    @cached_property
+    def known(self) -> dict[tuple[object, ...], Any]:
+        """What has been worked out of this study, which does not change, by what was asked."""
+        return {}
 
     def of(self, method: str) -> tuple[Run, ...]:
         """The runs of a method, by seed."""
@@ -224,59 +236,48 @@ def _order(run: Run) -> tuple[bool, str, int, str]:
 
 
 def _read_run(folder: Path, manifest: Manifest) -> Run:
-    episodes = _read_table(folder / EPISODES, manifest.files.get(EPISODES), EPISODE_COLUMNS)
-    updates = _read_table(folder / UPDATES, manifest.files.get(UPDATES), UPDATE_COLUMNS)
-    known = manifest.files.get(PROBES)
-    probes = None if known is None else _read_table(folder / PROBES, known, PROBE_COLUMNS)
-    run = Run(manifest, episodes, updates, probes)
-    _check_evaluations(folder / EPISODES, run)
+    files = manifest.files
+    episodes = read_table(folder / EPISODES, files.get(EPISODES), EPISODE_COLUMNS, OTHER_EPISODE_COLUMNS)
+    updates = read_table(folder / UPDATES, files.get(UPDATES), UPDATE_COLUMNS)
+    further = {PROBES: PROBE_COLUMNS, TIMINGS: TIMING_COLUMNS}
+    probes, timings = (
+        read_table(folder / name, files[name], columns) if name in files else None for name, columns in further.items()
+    )
     checks.require_success_is_rewarded(folder / EPISODES, episodes)
+    drawn = episodes["phase"] == "train"
+    training = episodes.loc[drawn, [name for name in episodes if name not in _TELLING]]
+    _check_origin(folder / EPISODES, manifest, episodes, drawn)
+    run = Run(manifest, episodes[~drawn].drop(columns=["phase", "split"]), training, updates, probes, timings)
+    _check_evaluations(folder / EPISODES, run)
     checks.require_final_evaluation(folder / EPISODES, run.evaluations, run.spec.updates)
     return run
 
 
-def _read_table(path: Path, recorded: str | None, columns: Iterable[str]) -> pd.DataFrame:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise PaperError(f"cannot read {path}: {error.strerror}; restore it or run the cell again") from error
-    seen = hashlib.sha256(data).hexdigest()
-    if recorded != seen:
-        raise PaperError(
-            f"{path} has sha256 {seen[:12]}, but {MANIFEST} records {str(recorded)[:12]}; "
-            "the file was changed or cut short: restore it or run the cell again"
-        )
-    try:
-        frame: pd.DataFrame = pq.read_table(io.BytesIO(data)).to_pandas()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise PaperError(f"{path} is no readable parquet file ({reason}); restore it or run the cell again") from error
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise PaperError(f"{path} lacks the column {missing[0]!r}; it is of another version: run the cell again")
-    checks.require_no_nulls(path, frame)
-    return frame
-
-
-def _check_evaluations(path: Path, run: Run) -> None:
-    """Every evaluation is the whole panel, each task as often as the spec says, under the run's own seed and split."""
-    panel, spec, episodes = run.manifest.panels.eval, run.spec, run.evaluations
-    foreign = set(run.episodes["seed"].unique()) - {spec.seed}
+def _check_origin(path: Path, manifest: Manifest, episodes: pd.DataFrame, drawn: pd.Series[bool]) -> None:
+    """All episodes are of the run's own seed, those that evaluate of its split."""
+    spec = manifest.spec
+    foreign = set(episodes["seed"].unique()) - {spec.seed}
     if foreign:
         raise PaperError(
             f"{path} holds episodes of seed {min(foreign)}, but its run has seed {spec.seed}; run the cell again"
         )
-    splits = set(episodes["split"].unique()) - {spec.evaluation.split}
+    splits = set(episodes.loc[~drawn, "split"].unique()) - {spec.evaluation.split}
     if splits:
         raise PaperError(
             f"{path} holds evaluation episodes of split {min(splits)!r}, but the spec evaluates "
             f"{spec.evaluation.split!r}; run the cell again"
         )
-    for update, rows in episodes.groupby("update"):
+
+
+def _check_evaluations(path: Path, run: Run) -> None:
+    """Every evaluation is the whole panel, each task as often as the spec says."""
+    panel, spec = run.manifest.panels.eval, run.spec
+    for update in run.evaluated:
+        rows = run.evaluation(update)
         repeated = rows["task_id"][rows.duplicated(["task_id", "trajectory"])]
         if not repeated.empty:
             raise PaperError(f"{path} evaluates task {repeated.iloc[0]!r} twice at update {update}; run the cell again")
-        samples = spec.samples_at(int(str(update)))
+        samples = spec.samples_at(update)
         if len(rows) != panel.size * samples or (rows["trajectory"] >= samples).any():
             often = "once" if samples == 1 else f"{samples} times"
             raise PaperError(

@@ -32,6 +32,7 @@ from stepcredit.paper.crossed import (
 )
 
 CONFIDENCE = 0.95
+LEVEL = 0.05
 POWER = 0.8
 
 

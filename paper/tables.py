@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
 
@@ -17,10 +17,12 @@ from stepcredit.paper.aggregates import (
     final_success,
     initial_metric,
     initial_success,
+    leaders,
     learning,
     rivals,
     subset_columns,
 )
+from stepcredit.paper.manifest import SpecRecord
 from stepcredit.paper.results import Run, Study
 from stepcredit.paper.statistics import Estimate, Interval, detectable, holm, seeds_for
 from stepcredit.paper.words import counted
@@ -38,10 +40,11 @@ INTERVAL_NOTES = {
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A rate, or a signed difference of rates."""
+    """A rate, or a signed difference of rates; `best` where it is its column's best or not separable from it."""
 
     estimate: Estimate
     signed: bool = False
+    best: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,21 @@ def all_tables(study: Study) -> list[Table]:
 def subset_table(study: Study) -> Table:
     """Success after training, by method and subset."""
     title = f"{study.score} on the held-out panel after training (%)"
-    return _rates_table(study, "success", title, partial(initial_success, study), partial(final_success, study))
+    table = _rates_table(study, "success", title, partial(initial_success, study), partial(final_success, study))
+    best = [leaders(study, subset) for subset in subset_columns(study)]
+    if not any(best):
+        return table
+    first, *others = table.rows
+    marked = tuple(_marked(row, [m in own for own in best]) for m, row in zip(study.methods, others, strict=True))
+    note = "Bold: the best of its column, and all that are not separable from it (paired, Holm's p at least 0.05)."
+    return replace(table, rows=(first, *marked), notes=(*table.notes, note))
+
+
+def _marked(row: Sequence[Cell], best: Sequence[bool]) -> tuple[Cell, ...]:
+    """The row with its last cells marked where they are the best."""
+    named, cells = row[: -len(best)], row[-len(best) :]
+    pairs = zip(cells, best, strict=True)
+    return (*named, *(replace(cell, best=True) if mark and isinstance(cell, Score) else cell for cell, mark in pairs))
 
 
 def f1_table(study: Study) -> Table:
@@ -258,10 +275,15 @@ def setting_note(study: Study) -> str:
     manifest, spec = study.manifest, study.manifest.spec
     panel = manifest.panels.eval
     return (
-        f"Panel: {spec.tasks_name}, split {panel.split}, {counted(panel.size, 'task')}, each once, "
+        f"Panel: {spec.tasks_name}, split {panel.split}, {counted(panel.size, 'task')}, each {_often(spec)}, "
         f"sha256 {panel.sha256[:10]}. Checkpoint: {manifest.selection}. "
         f"Evaluation temperature {spec.evaluation.temperature:g}. {world_note(study)}."
     )
+
+
+def _often(spec: SpecRecord) -> str:
+    """How many episodes of a task an evaluation has, that tables are made of."""
+    return "once" if spec.evaluation.samples == 1 else f"{spec.evaluation.samples} times"
 
 
 def world_note(study: Study) -> str:

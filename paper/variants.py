@@ -134,9 +134,9 @@ def _require_one_start(variants: Sequence[Variant]) -> None:
     for variant in variants:
         other = first.setdefault(variant.tasks, variant)
         own, known = variant.study.manifest, other.study.manifest
-        if (own.panels, own.policy) != (known.panels, known.policy):
+        if (own.panels, own.policy, own.spec.evaluation) != (known.panels, known.policy, known.spec.evaluation):
             raise PaperError(
-                f"variants {own.cell} and {known.cell} of {variant.tasks} have other panels or weights to start from; "
+                f"variants {own.cell} and {known.cell} of {variant.tasks} have other panels, evaluations or weights; "
                 "keep them in folders of their own"
             )
 

@@ -12,7 +12,7 @@ import pytest
 
 from stepcredit.paper.build import build
 from stepcredit.paper.errors import PaperError
-from stepcredit.paper.figures import learning_curves, paired_differences, subset_bars
+from stepcredit.paper.figures import learning_curves, paired_differences, subset_rates
 from stepcredit.paper.report import markdown_report, report_of
 from stepcredit.paper.results import load_study
 from tests.paper.support import episode, save_manifest, simulated_episodes, tasks, write_run, write_study
@@ -36,14 +36,15 @@ def built(study: Path) -> dict[str, bytes]:
 
 
 def test_everything_is_made(built: dict[str, bytes]):
-    tables = {f"tables/{name}.{kind}" for name in ("success", "learning", "differences", "provenance")
+    names = ("success", "learning", "differences", "provenance", "cost", "secondary")
+    tables = {f"tables/{name}.{kind}" for name in names
               for kind in ("md", "tex", "csv")}  # fmt: skip
-    plots = ("learning_curves", "subset_bars", "paired_differences", "diagnostics")
+    plots = ("learning_curves", "subset_rates", "paired_differences", "diagnostics", "profiles")
     figures = {f"figures/{name}.{kind}" for name in plots
                for kind in ("png", "svg")}  # fmt: skip
     assert built.keys() == tables | figures | {"REPORT.md", "paper.pdf"}
     assert built["paper.pdf"].startswith(b"%PDF-")
-    assert built["figures/subset_bars.png"].startswith(b"\x89PNG")
+    assert built["figures/subset_rates.png"].startswith(b"\x89PNG")
 
 
 def test_the_report_embeds_what_was_made(built: dict[str, bytes]):
@@ -82,6 +83,30 @@ def test_equal_results_give_equal_bytes_anywhere_in_any_row_order(study: Path, b
     assert {name for name in built if again[name] != built[name]} == set()
 
 
+def test_what_has_not_changed_is_not_built_again(study: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    first = build(study, out)
+    made = {path: path.stat().st_mtime_ns for path in first}
+    assert build(study, out) == first
+    assert {path: path.stat().st_mtime_ns for path in first} == made
+    (out / "tables" / "success.csv").write_text("spoilt")
+    (out / "tables" / "of-an-earlier-one.csv").write_text("")
+    assert build(study, out) == first
+    assert "spoilt" not in (out / "tables" / "success.csv").read_text()
+    assert not (out / "tables" / "of-an-earlier-one.csv").exists()
+
+
+def test_changed_results_are_built_anew(study: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy, ignore=shutil.ignore_patterns("paper"))
+    build(copy, tmp_path / "out")
+    write_run(copy, "grpo", 9)
+    build(copy, tmp_path / "out")
+    assert "alfworld-mini-tiny-grpo-s9" in (tmp_path / "out" / "REPORT.md").read_text()
+    (tmp_path / "out" / ".built.json").write_text("{")
+    assert build(copy, tmp_path / "out")
+
+
 def shuffle_rows(folder: Path) -> None:
     """The same episodes in another order; other bytes, so the manifest needs their hash."""
     path = folder / "episodes.parquet"
@@ -107,8 +132,8 @@ def test_curves_show_the_means_over_seeds(tmp_path: Path):
     assert np.asarray(line.get_ydata()).tolist() == [50.0, 50.0]
 
 
-def test_bars_name_their_n(study: Path):
-    axes = subset_bars(load_study(study)).axes[0]
+def test_rates_name_their_n(study: Path):
+    axes = subset_rates(load_study(study)).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()][-2:] == ["PickTwo\nn=2, 4", "All\nn=12, 24"]
     assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == [
         "Before training", "GRPO", "OPD", "StepOPSD"
@@ -129,8 +154,8 @@ def test_tables_figures_and_sentences_call_the_score_by_one_word(tmp_path: Path,
     text = markdown_report(report_of(study))
     assert f"## {word} on the held-out panel" in text
     assert f"tasks, {word.lower()} was" in text
-    labels = [learning_curves(study).axes[0].get_ylabel(), subset_bars(study).axes[0].get_ylabel(),
-              paired_differences(study).axes[0].get_xlabel()]  # fmt: skip
+    labels = [learning_curves(study).axes[0].get_ylabel(), subset_rates(study).axes[0].get_ylabel(),
+              paired_differences(study).get_supxlabel()]  # fmt: skip
     assert [label.startswith(word) for label in labels] == [True] * 3
     assert bool(re.search(r"\b[Ss]uccess\b(?!\.)", text)) == (word == "Success")
 

@@ -132,7 +132,7 @@ def test_other_weights_are_refused_and_what_is_unfinished_is_said(folder: Path) 
     assert "alfworld-mini/hindsight=none: no complete run" in (folder / "paper" / "REPORT.md").read_text()
     strange = {"policy": {"weights_sha256": "0" * 64}}
     write_run(folder / "alfworld-mini" / "hindsight=self", "opd", changes=strange, panel_size=PANEL)
-    with pytest.raises(PaperError, match="have other panels or weights to start from"):
+    with pytest.raises(PaperError, match="have other panels, evaluations or weights"):
         build(folder, folder / "paper")
 
 

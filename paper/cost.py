@@ -1,0 +1,101 @@
+"""What a method's runs cost: episodes, continuations, tokens, seconds by part, memory; and success against them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from matplotlib.figure import Figure
+
+from stepcredit.paper.aggregates import Point, evaluation_curve
+from stepcredit.paper.figures import curve, legend_above, styles
+from stepcredit.paper.results import Run, Study
+from stepcredit.paper.statistics import mean
+from stepcredit.paper.styles import WIDTH, Plot
+from stepcredit.paper.tables import Cell, Table
+
+_PARTS = {"rollout_s": "Rollouts (s)", "credit_s": "Credit (s)", "update_s": "Updates (s)", "eval_s": "Evaluations (s)"}
+_TOKENS = ("prompt_tokens", "response_tokens")
+
+
+def cost_table(study: Study) -> Table:
+    """Means over a method's runs; a dash where runs did not record a number."""
+    header = ("Method", "Seeds", "Episodes", "Continuations", "Tokens read", "Tokens drawn", *_PARTS.values(), "MB")
+    rows = tuple((study.label(m), len(study.of(m)), *_costs(study.of(m))) for m in study.methods)
+    notes = (
+        "Means over a method's runs. Episodes: those that were trained on; continuations: fresh episodes from their "
+        "states, whose tokens are not among those counted here.",
+        "Seconds are wall time on the machine that trained them, which may have done other work beside it. MB: peak "
+        "memory. Energy was not measured.",
+    )
+    return Table("cost", "What a run cost", header, rows, notes)
+
+
+def cost_plots(study: Study) -> list[Plot]:
+    """Success against tokens and against seconds, where runs recorded both and were evaluated while training."""
+    known = all(run.timings is not None and set(_TOKENS) <= set(run.training) for run in study.runs)
+    if not known or study.updates == 0:
+        return []
+    caption = (
+        f"{study.score} on the held-out panel against what training had cost by then: tokens of the episodes that "
+        "were trained on, and wall seconds without evaluations. Means over seeds."
+    )
+    return [Plot("cost_curves", caption, partial(cost_curves, study))]
+
+
+def cost_curves(study: Study) -> Figure:
+    """Left over millions of tokens, right over seconds."""
+    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for method, style in styles(study).items():
+        for axes, spent in ((left, _tokens_spent), (right, _seconds_spent)):
+            points = _against(evaluation_curve(study, method), study.of(method), spent)
+            curve(axes, points, style, study.label(method), len(study.methods))
+    left.set_ylabel(f"{study.score} (%)")
+    left.set_ylim(0, min(100, left.get_ylim()[1]))
+    left.set_xlabel("Tokens trained on (millions)")
+    right.set_xlabel("Seconds of training")
+    for axes in (left, right):
+        axes.set_xlim(left=0)
+    legend_above(figure, left)
+    return figure
+
+
+def _against(points: Sequence[Point], runs: Sequence[Run], spent: Callable[[Run, int], float]) -> list[Point]:
+    """The same points over what had been spent by then."""
+    return [Point(mean([spent(run, int(p.at)) for run in runs]), p.mean, p.low, p.high) for p in points]
+
+
+def _tokens_spent(run: Run, update: int) -> float:
+    before = run.training[run.training["update"] < update]
+    return float(before[list(_TOKENS)].to_numpy().sum()) / 1e6
+
+
+def _seconds_spent(run: Run, update: int) -> float:
+    """A row's number counts the updates done; its seconds are those of the last of them."""
+    assert run.timings is not None
+    before = run.timings[run.timings["update"] <= update]
+    return float(before[["rollout_s", "credit_s", "update_s"]].to_numpy().sum())
+
+
+def _costs(runs: Sequence[Run]) -> tuple[Cell, ...]:
+    timed = [run.timings for run in runs if run.timings is not None]
+    seconds = [_mean([float(rows[part].sum()) for rows in timed]) for part in _PARTS]
+    tokens = [_mean([float(run.training[name].sum()) for run in runs if name in run.training]) for name in _TOKENS]
+    memory = _mean([run.manifest.peak_rss_mb for run in runs if run.manifest.peak_rss_mb is not None])
+    return (
+        _mean([float(len(run.training)) for run in runs]),
+        _mean([_continuations(run) for run in runs]),
+        *tokens,
+        *seconds,
+        memory,
+    )
+
+
+def _continuations(run: Run) -> float:
+    """Of every step of every trajectory as many as the method's options say."""
+    return float(run.training["turns"].sum()) * float(run.spec.method_options.get("continuations", 0))
+
+
+def _mean(values: Sequence[float]) -> int | None:
+    return round(mean(values)) if values else None
