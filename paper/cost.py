@@ -15,6 +15,8 @@ from stepcredit.paper.styles import WIDTH, Plot
 from stepcredit.paper.tables import Cell, Table
 
 _PARTS = {"rollout_s": "Rollouts (s)", "credit_s": "Credit (s)", "update_s": "Updates (s)", "eval_s": "Evaluations (s)"}
+MOST_TIMES = 5.0
+"""What the dearest method may cost of the cheapest, for both to be seen on one plain axis."""
 _TOKENS = ("prompt_tokens", "response_tokens")
 
 
@@ -44,19 +46,26 @@ def cost_plots(study: Study) -> list[Plot]:
 
 
 def cost_curves(study: Study) -> Figure:
-    """Left over millions of tokens, right over seconds."""
+    """Left over millions of tokens, right over seconds; by factors where methods differ by more than a few."""
     figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for method, style in styles(study).items():
-        for axes, spent in ((left, _tokens_spent), (right, _seconds_spent)):
-            points = _against(evaluation_curve(study, method), study.of(method), spent)
-            curve(axes, points, style, study.label(method), len(study.methods))
+    for axes, spent, label in (
+        (left, _tokens_spent, "Tokens trained on (millions)"),
+        (right, _seconds_spent, "Seconds of training"),
+    ):
+        lines = {m: _against(evaluation_curve(study, m), study.of(m), spent) for m in study.methods}
+        whole = [points[-1].at for points in lines.values() if points]
+        by_factors = bool(whole) and max(whole) > MOST_TIMES * min(whole)
+        for method, points in lines.items():
+            shown = [point for point in points if point.at > 0 or not by_factors]
+            curve(axes, shown, styles(study)[method], study.label(method), len(study.methods))
+        axes.set_xlabel(label)
+        if by_factors:
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
     left.set_ylabel(f"{study.score} (%)")
     left.set_ylim(0, min(100, left.get_ylim()[1]))
-    left.set_xlabel("Tokens trained on (millions)")
-    right.set_xlabel("Seconds of training")
-    for axes in (left, right):
-        axes.set_xlim(left=0)
     legend_above(figure, left)
     return figure
 

@@ -10,6 +10,7 @@ from stepcredit.paper.aggregates import difference_to_baseline, final_success, i
 from stepcredit.paper.cost import cost_plots, cost_table
 from stepcredit.paper.figures import all_plots
 from stepcredit.paper.manifest import MANIFEST, EvaluationRecord
+from stepcredit.paper.published import published_tables
 from stepcredit.paper.render import markdown_body, rate_text
 from stepcredit.paper.results import BASELINE, Run, Study
 from stepcredit.paper.secondary import secondary_plots, secondary_tables
@@ -32,7 +33,7 @@ class Step:
 ORDER = (
     *("success", "f1", "searches", "learning_curves", "learning", "subset_rates", "differences", "closed-book"),
     *("regression", "paired_differences", "diagnostics", "cost", "cost_curves"),
-    *("secondary", "profiles"),
+    *("published", "secondary", "profiles"),
 )
 """Tables and figures of a study of methods, as its pages have them."""
 
@@ -66,7 +67,7 @@ def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
         f"{counted(seeds, 'seed')}",
         summary=tuple(_summary(study)),
         protocol=tuple(_protocol(study)),
-        tables=(*all_tables(study), cost_table(study), *secondary_tables(study), *further),
+        tables=(*all_tables(study), cost_table(study), *secondary_tables(study), *published_tables(study), *further),
         plots=(*all_plots(study), *cost_plots(study), *secondary_plots(study)),
         skipped=tuple(f"{skipped.cell}: {skipped.reason}" for skipped in study.skipped),
         again=tuple(_again(study)),

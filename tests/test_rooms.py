@@ -60,7 +60,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("aggregates", "variants"),
         ("tables",),
         ("drift", "figures", "leaderboard", "render"),
-        ("arms", "capability", "compare", "cost", "credit", "knobs", "secondary"),
+        ("arms", "capability", "compare", "cost", "credit", "knobs", "published", "secondary"),
         ("report",),
         ("crossings", "document", "explain"),
         ("collection",),
