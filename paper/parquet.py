@@ -25,6 +25,17 @@ def read_table(path: Path, recorded: str | None, needed: Sequence[str], wanted: 
     Raises:
         PaperError: the file is missing, not the recorded one, no parquet, without a needed column, or has nulls.
     """
+    frame = read_columns(path, recorded, needed, wanted)
+    checks.require_no_nulls(path, frame)
+    return frame
+
+
+def read_columns(path: Path, recorded: str | None, needed: Sequence[str], wanted: Sequence[str] = ()) -> pd.DataFrame:
+    """The same of a file that may have numbers missing.
+
+    Raises:
+        PaperError: the file is missing, not the recorded one, no parquet, or without a needed column.
+    """
     data = _vouched_for(path, recorded)
     try:
         file = pq.ParquetFile(io.BytesIO(data))
@@ -36,7 +47,6 @@ def read_table(path: Path, recorded: str | None, needed: Sequence[str], wanted: 
     missing = [column for column in needed if column not in names]
     if missing:
         raise PaperError(f"{path} lacks the column {missing[0]!r}; it is of another version: run the cell again")
-    checks.require_no_nulls(path, frame)
     return frame
 
 

@@ -65,12 +65,14 @@ class Run:
     """One complete cell: its manifest, one row per episode, one row per update.
 
     Attributes:
+        folder: where its files are.
         evaluations: episodes on the held-out panel, at every update that has them.
         training: episodes drawn for training, without what only tells them apart.
         probes: turns before training with their log-probabilities before and after; None in older runs.
         timings: wall seconds by part after each update; None where a run has none.
     """
 
+    folder: Path
     manifest: Manifest
     evaluations: pd.DataFrame
     training: pd.DataFrame
@@ -247,7 +249,7 @@ def _read_run(folder: Path, manifest: Manifest) -> Run:
     drawn = episodes["phase"] == "train"
     training = episodes.loc[drawn, [name for name in episodes if name not in _TELLING]]
     _check_origin(folder / EPISODES, manifest, episodes, drawn)
-    run = Run(manifest, episodes[~drawn].drop(columns=["phase", "split"]), training, updates, probes, timings)
+    run = Run(folder, manifest, episodes[~drawn].drop(columns=["phase", "split"]), training, updates, probes, timings)
     _check_evaluations(folder / EPISODES, run)
     checks.require_final_evaluation(folder / EPISODES, run.evaluations, run.spec.updates)
     return run

@@ -64,7 +64,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("report",),
         ("crossings", "document", "explain"),
         ("collection",),
-        ("build",),
+        ("build", "page"),
     ),
 }
 ABOVE = {"harness": {"envs", "methods", "paper"}}  # what a package may import of the others

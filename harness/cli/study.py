@@ -192,6 +192,17 @@ def paper(
     build_paper(study, out)
 
 
+def report(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder of a study.")] = Path("results/reproduce"),
+    out: Annotated[Path | None, typer.Option("--out", help="The page; default STUDY/paper/report.html.")] = None,
+) -> None:
+    """One HTML page to look into a study: tables that sort, plots, every episode, and credit token by token."""
+    from stepcredit.paper.page.write import write_page
+
+    page, *beside = write_page(study, out or study / "paper" / "report.html")
+    print(f"report: {page}" + (f" and {len(beside)} files in {beside[0].parent}" if beside else ""))
+
+
 def resources(jobs: int | None, threads: int, device: str, model: str) -> Resources:
     """What the runs may use.
 
