@@ -64,11 +64,11 @@ def run(
     threads: options.Threads = 1,
     device: options.Device = "auto",
 ) -> None:
-    """Train what is missing, variant by variant; what is complete stays, what was interrupted goes on."""
+    """Train what is missing; what is complete stays, what was interrupted goes on."""
     from shlex import quote
 
     from stepcredit.harness.cli.credit_study import study_credit
-    from stepcredit.harness.cli.study import resources, run_study
+    from stepcredit.harness.cli.study import resources, run_studies
     from stepcredit.harness.credit_study.study import is_complete
     from stepcredit.harness.study import origin
     from stepcredit.harness.study.file import credit_studies, parse, text_of, variants
@@ -80,8 +80,8 @@ def run(
     origin.record(folder, context.obj)
     asked = credit_studies(described)
     _print_status(folder, found, asked, as_json=False)
-    for variant in found:
-        run_study(folder / variant.name, variant.specs, given, context.obj)
+    if found:
+        run_studies(folder, {folder / variant.name: variant.specs for variant in found}, given, context.obj)
     for name, spec in asked.items():
         if not is_complete(spec, folder / name):
             print(study_credit(spec, folder / name, jobs, threads, device).verdict)

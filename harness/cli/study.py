@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -234,6 +234,24 @@ def run_study(
     Raises:
         UserError: bad input, no room or no such engine here; see `stepcredit.harness.study.matrix`.
     """
+    run_studies(out, {out: specs}, resources, command, notes, copy=copy, examines=examines)
+
+
+def run_studies(
+    root: Path,
+    studies: Mapping[Path, Sequence[RunSpec]],
+    resources: Resources,
+    command: str,
+    notes: Iterable[str] = (),
+    *,
+    copy: bool = False,
+    examines: bool = False,
+) -> None:
+    """The same of several studies below one folder, whose runs take turns as if they were of one.
+
+    Raises:
+        UserError: bad input, no room or no such engine here; see `stepcredit.harness.study.matrix`.
+    """
     from stepcredit.harness.engine.choice import require_installed
     from stepcredit.harness.run.schedule import episodes_of
     from stepcredit.harness.setup.parts import inputs_lookup
@@ -242,20 +260,20 @@ def run_study(
     from stepcredit.harness.words import counted
 
     inputs_of = inputs_lookup()
-    cells = matrix.cells_of(out, specs, copy=copy)
+    cells = [cell for out, specs in studies.items() for cell in matrix.cells_of(out, specs, copy=copy)]
     missing = [cell.spec for cell in cells if not cell.complete()]
     for engine in {spec.engine for spec in missing}:
         require_installed(engine)
-    disk = require_room(out, missing, resources)
+    disk = require_room(root, missing, resources)
     plan = matrix.plan(cells, inputs_of)  # loads weights, to know them
     print(
-        f"{out}: {len(plan.finished)} of {counted(len(specs), 'run')} complete, {len(plan.resumed)} to be resumed, "
+        f"{root}: {len(plan.finished)} of {counted(len(cells), 'run')} complete, {len(plan.resumed)} to be resumed, "
         f"{len(plan.missing) - len(plan.resumed)} to be started",
         file=sys.stderr,
     )
     for note in [*notes, *([f"disk: {disk}"] if disk else [])]:
         print(f"note: {note}", file=sys.stderr)
-    if plan.missing:
+    for out in dict.fromkeys(cell.study for cell in plan.missing):
         origin.record(out, command)
     matrix.run(plan, resources, lambda spec: episodes_of(spec, inputs_of(spec).panels["eval"].size), examines=examines)
 

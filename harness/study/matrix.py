@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import stepcredit
@@ -49,6 +49,11 @@ class Plan:
     def resumed(self) -> tuple[Cell, ...]:
         """The missing cells that have a checkpoint to continue from."""
         return tuple(cell for cell in self.missing if checkpoint.available(cell.folder))
+
+    def title(self, cell: Cell) -> str:
+        """What the cell is called on the screen: by its study too, where there are several."""
+        studies = {own.study for own in (*self.finished, *self.missing)}
+        return cell.name if len(studies) == 1 else f"{cell.study.name}/{cell.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +114,9 @@ def run(plan: Plan, resources: Resources, episodes_of: Callable[[RunSpec], int],
     """
     for cell in plan.missing:
         files.make_folder(cell.folder)
-    totals = {cell.name: episodes_of(cell.spec) for cell in plan.missing}
+    totals = {plan.title(cell): episodes_of(cell.spec) for cell in plan.missing}
     order = Order(plan.missing, plan.finished)
-    with display_for(totals, len(plan.finished)) as display, _Pool(resources, examines=examines) as pool:
+    with display_for(totals, len(plan.finished)) as display, _Pool(resources, plan.title, examines=examines) as pool:
         while order.waiting or pool.running:
             while order.waiting and pool.running < resources.jobs:
                 pool.start(order.next())
@@ -130,12 +135,12 @@ def _take_in(event: Report | _Ended, pool: _Pool, display: Display) -> Cell | No
         raise UserError(event.error.strip().splitlines()[-1])
     if event.code < 0:
         raise UserError(
-            f"the worker of {event.cell.name} was killed by {signal.Signals(-event.code).name} "
+            f"the worker of {pool.title(event.cell)} was killed by {signal.Signals(-event.code).name} "
             "(out of memory, perhaps: try --jobs 1); run the same command again to resume"
         )
     if event.code > 0:
-        raise RuntimeError(f"the worker of {event.cell.name} failed\n{event.error}")
-    display.finish(event.cell.name, summary(event.cell.folder))
+        raise RuntimeError(f"the worker of {pool.title(event.cell)} failed\n{event.error}")
+    display.finish(pool.title(event.cell), summary(event.cell.folder))
     return event.cell
 
 
@@ -157,10 +162,10 @@ def _environment(threads: int) -> dict[str, str]:
 class _Pool:
     """The worker processes, and the queue of what they report."""
 
-    def __init__(self, resources: Resources, *, examines: bool) -> None:
-        self._resources, self._examines = resources, examines
+    def __init__(self, resources: Resources, title: Callable[[Cell], str], *, examines: bool) -> None:
+        self._resources, self._examines, self.title = resources, examines, title
         self._events: queue.Queue[Report | _Ended] = queue.Queue()
-        self._workers: dict[str, subprocess.Popen[str]] = {}
+        self._workers: dict[Path, subprocess.Popen[str]] = {}
 
     def __enter__(self) -> _Pool:
         return self
@@ -196,7 +201,7 @@ class _Pool:
             encoding="utf-8",
             errors="backslashreplace",
         )
-        self._workers[cell.name] = worker
+        self._workers[cell.folder] = worker
         threading.Thread(target=self._listen, args=(cell, worker), daemon=True).start()
         assert worker.stdin is not None
         worker.stdin.write(job.encode() + "\n")
@@ -204,7 +209,7 @@ class _Pool:
 
     def ended(self, cell: Cell) -> None:
         """Forget a worker that has ended."""
-        del self._workers[cell.name]
+        del self._workers[cell.folder]
 
     def next_event(self) -> Report | _Ended:
         """Wait for the next report or end."""
@@ -223,5 +228,5 @@ class _Pool:
             if report is None:
                 said.append(line)
             else:
-                self._events.put(report)
+                self._events.put(replace(report, cell=self.title(cell)))
         self._events.put(_Ended(cell, worker.wait(), "".join(said)))

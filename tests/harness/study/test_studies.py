@@ -86,19 +86,24 @@ def test_a_name_that_is_no_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"'ablation' is neither a study that comes with stepcredit ({known}) nor a file" in said
 
 
-def test_a_study_is_made_variant_by_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_of_all_variants_of_a_study_take_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = tmp_path / "small.toml", tmp_path / "out"
     file.write_text(SMALL)
     assert run(["study", "status", str(file), "--out", str(out), "--json"]) == 0
     before = json.loads(capsys.readouterr().out)
     assert [(row["complete"], row["hours_left"]) for row in before] == [(0, None), (0, None)]
     assert run(["study", "run", str(file), "--out", str(out), "--jobs", "2"]) == 0
-    assert "0 of 8 runs complete; hours left, one run at a time: unknown" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "0 of 8 runs complete; hours left, one run at a time: unknown" in said.out
+    assert "0 of 8 runs complete, 0 to be resumed, 8 to be started" in said.err
+    for variant in out.glob("diagnostic-bandit_tree/lr=*"):
+        assert f"{variant.name}/diagnostic-bandit_tree-tiny-" in said.err
+        assert (variant / "study.json").is_file()
     assert len(list(out.glob("diagnostic-bandit_tree/lr=*/diagnostic-bandit_tree-tiny-*/manifest.json"))) == 8
     assert run(["study", "status", str(file), "--out", str(out)]) == 0
     assert "8 of 8 runs complete; hours left, one run at a time: 0.0" in capsys.readouterr().out
     assert run(["study", "run", str(file), "--out", str(out)]) == 0
-    assert "4 of 4 runs complete" in capsys.readouterr().err
+    assert "8 of 8 runs complete" in capsys.readouterr().err
 
 
 CREDIT = """
