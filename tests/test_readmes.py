@@ -32,7 +32,8 @@ ROOMS = (
     "paper",
     "results",
 )
-READMES = (FRONT, *(ROOT / room / "README.md" for room in ROOMS))
+CARD = ROOT / "envs" / "BENCHMARK.md"
+READMES = (FRONT, *(ROOT / room / "README.md" for room in ROOMS), CARD)
 DATA = os.environ.get("STEPCREDIT_DATA")
 
 SHORT = (
