@@ -195,7 +195,7 @@ def load_study(folder: Path) -> Study:
     complete = {path: manifest for path, manifest in manifests.items() if manifest.status == "complete"}
     if not complete:
         raise PaperError(f"{folder} holds no complete run ({len(manifests)} incomplete); {_unfinished(origin)}")
-    runs = sorted((_read_run(path, manifest) for path, manifest in complete.items()), key=_order)
+    runs = sorted((read_run(path, manifest) for path, manifest in complete.items()), key=_order)
     originals = tuple(run for run in runs if run.manifest.replicate_of is None)
     if not originals:
         raise PaperError(f"{folder} holds replicates only, such as {runs[0].cell!r}; run the original cells too")
@@ -237,7 +237,12 @@ def _order(run: Run) -> tuple[bool, str, int, str]:
     return run.spec.method != BASELINE, run.spec.method, run.spec.seed, run.cell
 
 
-def _read_run(folder: Path, manifest: Manifest) -> Run:
+def read_run(folder: Path, manifest: Manifest) -> Run:
+    """One run's files, checked.
+
+    Raises:
+        PaperError: one is missing, damaged, or contradicts another.
+    """
     files = manifest.files
     episodes = read_table(folder / EPISODES, files.get(EPISODES), EPISODE_COLUMNS, OTHER_EPISODE_COLUMNS)
     updates = read_table(folder / UPDATES, files.get(UPDATES), UPDATE_COLUMNS)

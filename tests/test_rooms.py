@@ -59,7 +59,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("results",),
         ("aggregates", "variants"),
         ("tables",),
-        ("drift", "figures", "leaderboard", "render"),
+        ("drift", "figures", "inspect_log", "leaderboard", "render"),
         ("arms", "capability", "compare", "cost", "credit", "knobs", "published", "secondary"),
         ("report",),
         ("crossings", "document", "explain"),

@@ -84,6 +84,21 @@ def export_leaderboard(
     print_json(list(leaderboard(load_study(study))))
 
 
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a complete run.")],
+    inspect: Annotated[bool, typer.Option("--inspect", help="As logs that inspect_ai's viewer opens.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write; default RUN.")] = None,
+) -> None:
+    """A run in the format of another tool: its last evaluation, and its kept training episodes with their credit."""
+    from stepcredit.harness.errors import UserError
+    from stepcredit.paper.inspect_log import export_inspect
+
+    if not inspect:
+        raise UserError("export needs a format, and knows one: --inspect")
+    for path in export_inspect(run, out or run):
+        print(path)
+
+
 def _size(word: str) -> tuple[str, Sizes]:
     """Of SUBSET=N or SUBSET=LOW:HIGH.
 
