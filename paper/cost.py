@@ -94,15 +94,15 @@ def _costs(runs: Sequence[Run]) -> tuple[Cell, ...]:
     memory = _mean([run.manifest.peak_rss_mb for run in runs if run.manifest.peak_rss_mb is not None])
     return (
         _mean([float(len(run.training)) for run in runs]),
-        _mean([_continuations(run) for run in runs]),
+        _mean([continuations(run) for run in runs]),
         *tokens,
         *seconds,
         memory,
     )
 
 
-def _continuations(run: Run) -> float:
-    """Of every step of every trajectory as many as the method's options say."""
+def continuations(run: Run) -> float:
+    """Fresh episodes: of every step of every trajectory as many as the method's options say."""
     return float(run.training["turns"].sum()) * float(run.spec.method_options.get("continuations", 0))
 
 

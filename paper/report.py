@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from shlex import quote
 
 from stepcredit.paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
-from stepcredit.paper.cost import cost_plots, cost_table
+from stepcredit.paper.checklist import checklist_table, methods_table
+from stepcredit.paper.cost import continuations, cost_plots, cost_table
 from stepcredit.paper.figures import all_plots
 from stepcredit.paper.manifest import MANIFEST, EvaluationRecord
 from stepcredit.paper.published import published_tables
@@ -31,9 +32,19 @@ class Step:
 
 
 ORDER = (
-    *("success", "f1", "searches", "learning_curves", "learning", "subset_rates", "differences", "closed-book"),
+    *(
+        "methods",
+        "success",
+        "f1",
+        "searches",
+        "learning_curves",
+        "learning",
+        "subset_rates",
+        "differences",
+        "closed-book",
+    ),
     *("regression", "paired_differences", "diagnostics", "cost", "cost_curves"),
-    *("published", "secondary", "profiles"),
+    *("published", "secondary", "profiles", "checklist"),
 )
 """Tables and figures of a study of methods, as its pages have them."""
 
@@ -67,11 +78,16 @@ def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
         f"{counted(seeds, 'seed')}",
         summary=tuple(_summary(study)),
         protocol=tuple(_protocol(study)),
-        tables=(*all_tables(study), cost_table(study), *secondary_tables(study), *published_tables(study), *further),
+        tables=(*_tables(study), *further),
         plots=(*all_plots(study), *cost_plots(study), *secondary_plots(study)),
         skipped=tuple(f"{skipped.cell}: {skipped.reason}" for skipped in study.skipped),
         again=tuple(_again(study)),
     )
+
+
+def _tables(study: Study) -> list[Table]:
+    own = [*all_tables(study), cost_table(study), *secondary_tables(study), *published_tables(study)]
+    return [methods_table(study), *own, checklist_table(study)]
 
 
 def markdown_report(report: Report) -> str:
@@ -140,8 +156,8 @@ def _summary(study: Study) -> Iterable[str]:
     seeds = sorted({run.spec.seed for run in study.runs})
     start = (
         (
-            "All methods of a seed start from the same weights and draw the same rollouts at update 0, so whatever "
-            "differs later comes from credit assignment."
+            "All methods of a seed start from the same weights and draw the same rollouts at update 0"
+            + _what_differs(study)
         )
         if same_start(study)
         else ""
@@ -167,6 +183,14 @@ def _summary(study: Study) -> Iterable[str]:
         [(study.label(m), gap, _separable(p)) for (m, gap), p in zip(gaps, corrected, strict=True)],
     )
     yield _scope(final for _, final in finals)
+
+
+def _what_differs(study: Study) -> str:
+    """Only where budgets are equal is credit the one thing that differs."""
+    dearer = [study.label(m) for m in study.methods if any(continuations(run) for run in study.of(m))]
+    if dearer:
+        return f". {listed(dearer)} played fresh episodes besides, which the others did not: budgets are not equal."
+    return ", so whatever differs later comes from credit assignment."
 
 
 def _unequal_seeds(study: Study) -> Iterable[str]:

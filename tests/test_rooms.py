@@ -61,6 +61,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("tables",),
         ("drift", "figures", "inspect_log", "leaderboard", "render"),
         ("arms", "capability", "compare", "cost", "credit", "knobs", "published", "secondary"),
+        ("checklist",),
         ("report",),
         ("crossings", "document", "explain"),
         ("collection",),

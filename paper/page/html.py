@@ -19,7 +19,7 @@ def summary_html(report: Report) -> str:
 
 def tables_html(report: Report, groups: Sequence[Group]) -> str:
     """Every table, a section each; where they come from last."""
-    ordered = sorted(report.tables, key=lambda table: table.name == "provenance")
+    ordered = sorted(report.tables, key=lambda table: table.name in ("checklist", "provenance"))
     return "\n".join(_section(table, groups) for table in ordered)
 
 

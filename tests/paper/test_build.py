@@ -36,7 +36,7 @@ def built(study: Path) -> dict[str, bytes]:
 
 
 def test_everything_is_made(built: dict[str, bytes]):
-    names = ("success", "learning", "differences", "provenance", "cost", "secondary")
+    names = ("success", "learning", "differences", "provenance", "cost", "secondary", "methods", "checklist")
     tables = {f"tables/{name}.{kind}" for name in names
               for kind in ("md", "tex", "csv")}  # fmt: skip
     plots = ("learning_curves", "subset_rates", "paired_differences", "diagnostics", "profiles")
