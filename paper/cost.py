@@ -47,7 +47,7 @@ def cost_plots(study: Study) -> list[Plot]:
 
 def cost_curves(study: Study) -> Figure:
     """Left over millions of tokens, right over seconds; by factors where methods differ by more than a few."""
-    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, spent, label in (
         (left, _tokens_spent, "Tokens trained on (millions)"),

@@ -32,18 +32,8 @@ class Step:
 
 
 ORDER = (
-    *(
-        "methods",
-        "success",
-        "f1",
-        "searches",
-        "learning_curves",
-        "learning",
-        "subset_rates",
-        "differences",
-        "closed-book",
-    ),
-    *("regression", "paired_differences", "diagnostics", "cost", "cost_curves"),
+    *("methods", "success", "f1", "searches", "learning_curves", "learning", "subset_rates", "differences"),
+    *("closed-book", "regression", "paired_differences", "diagnostics", "cost", "cost_curves"),
     *("published", "secondary", "profiles", "checklist"),
 )
 """Tables and figures of a study of methods, as its pages have them."""

@@ -88,7 +88,7 @@ def secondary_plots(study: Study) -> list[Plot]:
 
 def profiles(study: Study) -> Figure:
     """A falling line a method."""
-    figure = Figure(figsize=(WIDTH, 2.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.7), layout="constrained")
     axes, levels = figure.subplots(), np.linspace(0.0, 1.0, 101)
     for method, own in _scores(study).items():
         style = styles(study)[method]
