@@ -11,8 +11,9 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from stepcredit.envs.contract import Benchmark, EnvError
-from stepcredit.envs.family import Family, Suite
+from stepcredit.envs.family import Copies, Family, Suite
 from stepcredit.envs.naming import unknown
+from stepcredit.envs.replayed import Replaying
 
 GROUP = "stepcredit.benchmarks"
 
@@ -104,7 +105,9 @@ def load_benchmark(name: str, suite: str, options: Mapping[str, Any] | None = No
     Raises:
         EnvError: there is no such benchmark, suite or option, or its data cannot be used.
     """
-    return family_of(name).load(suite, options or {})
+    family = family_of(name)
+    loaded = family.load(suite, options or {})
+    return Replaying(loaded) if family.copies is Copies.REPLAY else loaded
 
 
 def complete_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

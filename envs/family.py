@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from stepcredit.envs.contract import Benchmark
@@ -26,6 +27,15 @@ class Suite:
     variables: tuple[str, ...] = ()
 
 
+class Copies(StrEnum):
+    """How an episode of a benchmark is copied."""
+
+    CLONE = "clone"
+    """Its environments have `clone`."""
+    REPLAY = "replay"
+    """They have not: a copy is a fresh episode that takes the same actions again, which costs their time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """A benchmark in all its variants.
@@ -36,6 +46,7 @@ class Family:
         suites: by name; the first is the default.
         held_out: split that is evaluated where nothing else is said.
         closed_book: whether its tasks are questions that can be asked without the environment.
+        copies: how its episodes are copied.
         study: ending of the folders that `stepcredit reproduce` writes and compares with; None takes `-` and the name.
     """
 
@@ -45,6 +56,7 @@ class Family:
     held_out: str = "test"
     closed_book: bool = False
     study: str | None = None
+    copies: Copies = Copies.CLONE
 
     @property
     def default_suite(self) -> str:

@@ -111,6 +111,8 @@ def _print(found: Found, out: Path, precision: float) -> None:
         f"{found.steps} steps, standard error of A* {found.stderr:.3f} on average (asked: {precision:g}), ceiling of a "
         f"rank {ceiling:.2f}"
     )
+    if found.retaken is not None:
+        print(f"its episodes cannot be cloned: {found.retaken:,} actions were taken again to bring states back")
     if found.stderr > precision:
         most = Precision().most
         print(f"that is less precise than was asked: a state has {most} continuations at most; take more tasks instead")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stepcredit.envs.replayed import Replaying
 from stepcredit.harness.credit_study.asked import StudySpec, Tell
 from stepcredit.harness.credit_study.cases import Case, cases_of
 from stepcredit.harness.credit_study.choices import Choice, choices
@@ -43,6 +44,7 @@ class Found:
         refused: methods under arms that they do not take.
         steps: how many have a truth, and their mean standard error.
         choices: whether an arm's teacher ranks the actions of a state; where that was asked.
+        retaken: actions that were taken again to bring states back, where a benchmark's episodes cannot be cloned.
         gradients: how cases' policy gradients lie to that of the truth; likewise.
     """
 
@@ -55,6 +57,7 @@ class Found:
     stderr: float
     choices: tuple[Choice, ...] = ()
     gradients: tuple[Aligned, ...] = ()
+    retaken: int | None = None
 
     @property
     def verdict(self) -> str:
@@ -99,7 +102,7 @@ def run_study(spec: StudySpec, parts: Parts, folder: Path, device: Device, tell:
     files.write_table(folder / CREDITS, credits)
     steps, options = true_tables(spec, played, folder, device, tell)
     files.write_table(folder / STEPS, steps)
-    found = _found(steps, credits, refused)
+    found = replace(_found(steps, credits, refused), retaken=_retaken(steps, parts))
     if spec.alternatives:
         files.write_table(folder / CHOICES, options)
         found = replace(found, choices=tuple(choices(options)))
@@ -123,6 +126,13 @@ def _found(steps: pd.DataFrame, credits: pd.DataFrame, refused: list[str]) -> Fo
     told = _by_task(pairs[_READER], _tells_more) if _READER in beyond else None
     stderr = float(steps["stderr"].mean())
     return Found(measured(steps, credits), beyond.get(_READER), told, beyond, refused, len(steps), stderr)
+
+
+def _retaken(steps: pd.DataFrame, parts: Parts) -> int | None:
+    """Each continuation of a state begins with the actions that led there."""
+    if not isinstance(parts.benchmark, Replaying):
+        return None
+    return int((steps["step"] * steps["continuations"]).sum())
 
 
 def _compared(own: pd.DataFrame) -> pd.DataFrame:
@@ -183,6 +193,7 @@ def _as_json(found: Found) -> dict[str, Any]:
         ],
         "gradients": [as_record(row) for row in found.gradients],
         "refused": found.refused,
+        **({} if found.retaken is None else {"retaken": found.retaken}),
         "steps": found.steps,
         "stderr": round(found.stderr, 6),
     }

@@ -13,6 +13,7 @@ from stepcredit.envs.contract import Chance, Env, EnvError, EnvFailure
 from stepcredit.envs.panel import Task
 from stepcredit.harness.engine.contract import Sample
 from stepcredit.harness.episodes.prompts import Prompt, Tokens, new_prompt
+from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.transcript import Transcript
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import Step, StopReason, Trajectory
@@ -114,8 +115,16 @@ class Episode:
         return text
 
     def branch(self, seed_of: SeedOf) -> Self:
-        """An independent episode with the same past, whose draws have other seeds."""
-        twin = type(self)(self.task, self.index, self._env.clone(), self._prompt.copy(), self._spec, seed_of, self.stop)
+        """An independent episode with the same past, whose draws have other seeds.
+
+        Raises:
+            UserError: its environment cannot be copied.
+        """
+        try:
+            env = self._env.clone()
+        except EnvFailure as error:
+            raise UserError(str(error)) from error
+        twin = type(self)(self.task, self.index, env, self._prompt.copy(), self._spec, seed_of, self.stop)
         twin._reward, twin._steps = self._reward, list(self._steps)
         return twin
 
