@@ -8,7 +8,7 @@ from functools import partial
 from matplotlib.figure import Figure
 
 from stepcredit.paper.aggregates import Point, evaluation_curve
-from stepcredit.paper.figures import curve, legend_above, styles
+from stepcredit.paper.figures import curve, legend_above, legend_room, styles
 from stepcredit.paper.results import Run, Study
 from stepcredit.paper.statistics import mean
 from stepcredit.paper.styles import WIDTH, Plot
@@ -47,7 +47,7 @@ def cost_plots(study: Study) -> list[Plot]:
 
 def cost_curves(study: Study) -> Figure:
     """Left over millions of tokens, right over seconds; by factors where methods differ by more than a few."""
-    figure = Figure(figsize=(WIDTH, 2.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.0 + legend_room(study)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, spent, label in (
         (left, _tokens_spent, "Tokens trained on (millions)"),

@@ -35,6 +35,12 @@ MOST_CURVES_WITH_FULL_BANDS = 4
 MOST_COLUMNS_WITH_FULL_NAMES = 8
 MOST_IN_A_LEGEND_ROW = 7
 MARKS_ON_A_CURVE = 7
+LINE = 0.13
+"""Inches of a line in a legend."""
+TALLEST = 8.4
+"""Inches: a page's height less a caption."""
+LETTERS = 108
+"""Of a figure's width."""
 FAR = 3.0
 """Times the median method's difference from which on a method has a panel of its own."""
 FAR_POINTS = 15.0
@@ -81,7 +87,7 @@ def all_plots(study: Study) -> list[Plot]:
 
 def learning_curves(study: Study) -> Figure:
     """Held-out success (with the tasks' interval for a single seed) and training success over updates."""
-    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.5 + legend_room(study)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     crowd = len(study.methods)
     for method, style in styles(study).items():
@@ -103,7 +109,7 @@ def subset_rates(study: Study) -> Figure:
     series = [(BEFORE, BEFORE_STYLE, [initial_success(study, subset) for subset in columns])]
     for method, style in styles(study).items():
         series.append((study.label(method), style, [final_success(study, method, s) for s in columns]))
-    figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.5 + legend_room(study)), layout="constrained")
     axes = figure.subplots()
     width = 0.78 / len(series)
     for position, (label, style, estimates) in enumerate(series):
@@ -126,7 +132,8 @@ def paired_differences(study: Study) -> Figure:
     columns, far = subset_columns(study), _far(study)
     near = [method for method in far if not far[method]]
     outliers = [method for method in far if far[method]]
-    figure = Figure(figsize=(WIDTH, 0.85 + (0.13 + 0.08 * len(far)) * len(columns)), layout="constrained")
+    height = min(0.85 + (0.13 + 0.08 * len(far)) * len(columns) + legend_room(study), TALLEST)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     panels = [near, outliers] if near and outliers else [list(far)]
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=(2.2, 1)[: len(panels)])[0]
     for axes, methods in zip(grid, panels, strict=True):
@@ -143,7 +150,8 @@ def paired_differences(study: Study) -> Figure:
 
 def diagnostics(study: Study) -> Figure:
     """Small multiples of what tells a healthy run from a collapsing one."""
-    figure = Figure(figsize=(WIDTH, 3.7), layout=ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.06))
+    layout = ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.06)
+    figure = Figure(figsize=(WIDTH, 3.7 + legend_room(study)), layout=layout)
     grid = figure.subplots(2, 2, sharex=True)
     for axes, (name, title) in zip(grid.flat, DIAGNOSTICS.items(), strict=True):
         scale = 100.0 if name in SHARES else 1.0
@@ -194,17 +202,28 @@ def legend_above(figure: Figure, *panels: Axes) -> None:
     """One for all panels, over them, in as many columns as names leave room for."""
     found = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     handles, labels = [handle for handle, _ in found], [label for _, label in found]
-    longest = max(len(line) for label in labels for line in label.splitlines())
-    most = max(1, min(MOST_IN_A_LEGEND_ROW, int(108 / (longest + 6))))
     figure.legend(
         handles,
         labels,
         loc="outside upper center",
-        ncols=math.ceil(len(labels) / math.ceil(len(labels) / most)),
+        ncols=_legend_columns(labels),
         handlelength=2.2,
         columnspacing=1.6,
         borderaxespad=0.2,
     )
+
+
+def legend_room(study: Study) -> float:
+    """Inches that a legend of its methods needs beyond a single line."""
+    labels = [BEFORE, *(wrapped(study.label(method)) for method in study.methods)]
+    rows = math.ceil(len(labels) / _legend_columns(labels))
+    return LINE * (rows * max(len(label.splitlines()) for label in labels) - 1)
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    most = max(1, min(MOST_IN_A_LEGEND_ROW, LETTERS // (longest + 6)))
+    return math.ceil(len(labels) / math.ceil(len(labels) / most))
 
 
 def _far(study: Study) -> dict[str, bool]:

@@ -15,11 +15,13 @@ from stepcredit.paper.published import published_tables
 from stepcredit.paper.render import markdown_body, rate_text
 from stepcredit.paper.results import BASELINE, Run, Study
 from stepcredit.paper.secondary import secondary_plots, secondary_tables
-from stepcredit.paper.statistics import Estimate, Interval, holm
+from stepcredit.paper.statistics import LEVEL, Estimate, Interval, holm
 from stepcredit.paper.styles import Plot
 from stepcredit.paper.tables import Table, all_tables, p_text, same_start, world_note
 from stepcredit.paper.words import counted, listed
 
+MOST_NAMED = 6
+"""Methods that a sentence names one by one."""
 TITLE = "Step-level credit assignment under identical seeds"
 
 
@@ -64,8 +66,7 @@ def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
     seeds = len({run.spec.seed for run in study.runs})
     return Report(
         title=TITLE,
-        subtitle=f"{spec.tasks_name} · policy {spec.model} · {listed(map(study.label, study.methods))} · "
-        f"{counted(seeds, 'seed')}",
+        subtitle=f"{spec.tasks_name} · policy {spec.model} · {_named(study)} · {counted(seeds, 'seed')}",
         summary=tuple(_summary(study)),
         protocol=tuple(_protocol(study)),
         tables=(*_tables(study), *further),
@@ -153,7 +154,7 @@ def _summary(study: Study) -> Iterable[str]:
         else ""
     )
     yield (
-        f"{listed(map(study.label, study.methods))} trained the policy {spec.model}{_size(study)} on "
+        f"{_named(study)} trained the policy {spec.model}{_size(study)} on "
         f"{spec.tasks_name} tasks with {counted(len(seeds), 'seed')}, "
         f"{counted(spec.updates, 'update')} of {counted(study.trajectories, 'trajectory', 'trajectories')} each. "
         f"{start}"
@@ -163,16 +164,23 @@ def _summary(study: Study) -> Iterable[str]:
     yield _reached(study, finals)
     changes = [(method, learning(study, method)) for method in study.methods]
     yield from _sentence(
-        f"Measured on the same seeds and tasks, training changed {study.score.lower()} by ",
-        [(study.label(method), estimate, _zero(estimate)) for method, estimate in changes if estimate is not None],
+        f"Measured on the same seeds and tasks, the change of {study.score.lower()} by training is",
+        [(study.label(m), own, *_zero(own)) for m, own in changes if own is not None],
     )
     gaps = [(m, gap) for m in rivals(study) if (gap := difference_to_baseline(study, m)) is not None]
     corrected = holm([gap.p_value for _, gap in gaps])
     yield from _sentence(
-        f"Against {study.label(BASELINE)} on the same seeds and tasks, the difference is ",
-        [(study.label(m), gap, _separable(p)) for (m, gap), p in zip(gaps, corrected, strict=True)],
+        f"Against {study.label(BASELINE)} on the same seeds and tasks, the difference is",
+        [(study.label(m), gap, *_separable(p)) for (m, gap), p in zip(gaps, corrected, strict=True)],
     )
     yield _scope(final for _, final in finals)
+
+
+def _named(study: Study) -> str:
+    """The methods by name, or their number."""
+    if len(study.methods) > MOST_NAMED:
+        return f"{len(study.methods)} methods"
+    return listed(map(study.label, study.methods))
 
 
 def _what_differs(study: Study) -> str:
@@ -194,32 +202,48 @@ def _unequal_seeds(study: Study) -> Iterable[str]:
 def _reached(study: Study, finals: Iterable[tuple[str, Estimate | None]]) -> str:
     panel, before = study.manifest.panels.eval, initial_success(study)
     start = f" was {rate_text(before, unit='%')} before training and" if before is not None else ""
-    after = listed(f"{rate_text(final, unit='%')} with {study.label(method)}" for method, final in finals if final)
+    known = [(method, final) for method, final in finals if final]
+    if len(known) > MOST_NAMED:
+        ordered = sorted(known, key=lambda own: own[1].mean)
+        known, between = [ordered[0], ordered[-1]], "between "
+    else:
+        between = ""
+    after = between + listed(f"{rate_text(final, unit='%')} with {study.label(method)}" for method, final in known)
     return (
         f"On the held-out panel of {counted(panel.size, f'{panel.split} task')}, {study.score.lower()}{start} is "
         f"{after or 'not measured'} after it."
     )
 
 
-def _sentence(start: str, estimates: Iterable[tuple[str, Estimate, str]]) -> Iterable[str]:
-    parts = [
-        f"{rate_text(estimate, signed=True, unit=' points')} for {label} ({verdict})"
-        for label, estimate, verdict in estimates
-    ]
-    if parts:
-        yield f"{start}{listed(parts)}."
+Judged = tuple[str, Estimate, str, bool]
+"""A method's name, its estimate, the verdict in words, and whether it is one."""
 
 
-def _zero(estimate: Estimate) -> str:
+def _sentence(start: str, judged: Sequence[Judged]) -> Iterable[str]:
+    """Every method's number; where there are many, of those with a verdict."""
+    told = judged if len(judged) <= MOST_NAMED else [own for own in judged if own[3]]
+    others = [own for own in judged if own not in told]
+    reasons = listed(dict.fromkeys(verdict.partition(",")[0] for _, _, verdict, _ in others))
+    parts = [f"{rate_text(own, signed=True, unit=' points')} for {label} ({word})" for label, own, word, _ in told]
+    if parts and others:
+        yield f"{start} {listed(parts)}; the other {len(others)} stand in the table ({reasons})."
+    elif parts:
+        yield f"{start} {listed(parts)}."
+    elif others:
+        yield f"{start} told apart from zero for none of {len(others)} methods ({reasons}); the table has the numbers."
+
+
+def _zero(estimate: Estimate) -> tuple[str, bool]:
     if estimate.seeds < 2:
-        return "one seed: no verdict"
-    return "the interval excludes zero" if estimate.excludes_zero else "the interval includes zero"
+        return "one seed: no verdict", False
+    return f"the interval {'ex' if estimate.excludes_zero else 'in'}cludes zero", estimate.excludes_zero
 
 
-def _separable(corrected: float | None) -> str:
+def _separable(corrected: float | None) -> tuple[str, bool]:
     if corrected is None:
-        return "one seed: no verdict"
-    return f"{'separable' if corrected < 0.05 else 'not separable'}, Holm p {p_text(corrected)}"
+        return "one seed: no verdict", False
+    told = corrected < LEVEL
+    return f"{'separable' if told else 'not separable'}, Holm p {p_text(corrected)}", told
 
 
 def _scope(finals: Iterable[Estimate | None]) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from stepcredit.paper.aggregates import final_success
-from stepcredit.paper.figures import legend_above, styles
+from stepcredit.paper.figures import legend_above, legend_room, styles
 from stepcredit.paper.results import BASELINE, Study
 from stepcredit.paper.styles import WIDTH, Plot, wrapped
 from stepcredit.paper.tables import Cell, Ranged, Table, setting_note
@@ -88,7 +88,7 @@ def secondary_plots(study: Study) -> list[Plot]:
 
 def profiles(study: Study) -> Figure:
     """A falling line a method."""
-    figure = Figure(figsize=(WIDTH, 1.7), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.7 + legend_room(study)), layout="constrained")
     axes, levels = figure.subplots(), np.linspace(0.0, 1.0, 101)
     for method, own in _scores(study).items():
         style = styles(study)[method]
