@@ -64,7 +64,7 @@ def _yes(holds: bool, what: str = "") -> str:
 
 def _budgets(study: Study) -> str:
     extra = [study.label(m) for m in study.methods if any(continuations(run) for run in study.of(m))]
-    same = f"{study.updates} updates of {counted(study.trajectories, 'trajectory', 'trajectories')} each"
+    same = f"{counted(study.updates, 'update')} of {counted(study.trajectories, 'trajectory', 'trajectories')} each"
     return f"no: {listed(extra)} played fresh episodes besides ({same})" if extra else f"yes: {same}"
 
 

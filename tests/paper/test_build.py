@@ -185,7 +185,7 @@ def test_runs_of_no_updates_are_their_evaluation(tmp_path: Path):
 def test_an_output_that_cannot_be_written_is_named(study: Path, tmp_path: Path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    with pytest.raises(PaperError, match=r"cannot write .*success\.md: "):
+    with pytest.raises(PaperError, match=r"cannot write .*methods\.md: "):
         build(study, blocked)
 
 

@@ -3,6 +3,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stepcredit.paper.render import comma_separated, latex, markdown, points
@@ -18,7 +19,7 @@ from stepcredit.paper.tables import (
     provenance_table,
     subset_table,
 )
-from tests.paper.support import episode, sha256, write_run, write_study
+from tests.paper.support import episode, sha256, simulated_episodes, tasks, write_run, write_study
 
 PICK, LOOK = [(f"p{i}", "Pick") for i in range(6)], [(f"l{i}", "Look") for i in range(4)]
 
@@ -125,7 +126,7 @@ def test_every_table_of_numbers_says_what_was_measured(study: Path):
 def test_markdown_gives_n_with_every_percentage(study: Path):
     line = next(row for row in markdown(subset_table(load_study(study))).splitlines() if row.startswith("| GRPO"))
     # 11 of 12 over two seeds and six tasks: one failure, whose interval the naive sums of test_crossed.py give.
-    assert "91.7 [5.4, 100.0] (n=12)" in line
+    assert "**91.7** [5.4, 100.0] (n=12)" in line
     assert line.count("n=") == 3
 
 
@@ -230,3 +231,26 @@ def test_a_method_is_spelled_as_its_runs_say(tmp_path: Path):
     hand_made(tmp_path, "stepopsd", 0, after=(4, 1))
     table = subset_table(load_study(tmp_path))
     assert [row[0] for row in table.rows[1:]] == ["LateCredit", "StepOPSD"]
+
+
+def test_what_cannot_be_told_from_the_best_is_bold_and_nothing_else(tmp_path: Path):
+    panel, wins = tasks(30), {"grpo": 20, "close": 19, "worse": 2}
+    for method, won in wins.items():
+        for seed in range(4):
+            drawn = np.random.default_rng(seed).permutation(30)
+            rows = [
+                episode(task, update=update, seed=seed, success=bool(drawn[place] < (won if update else 15)))
+                for update in (0, 4)
+                for place, task in enumerate(panel)
+            ]
+            training = [row for row in simulated_episodes("grpo", seed, 4, 4, 30) if row["phase"] == "train"]
+            write_run(tmp_path, method, seed, panel_size=30, episodes=[*rows, *training])
+    rows = {row[0]: row[-1] for row in subset_table(load_study(tmp_path)).rows}
+    assert {name: cell.best for name, cell in rows.items() if isinstance(cell, Score)} == {
+        "Before training": False, "GRPO": True, "close": True, "worse": False
+    }  # fmt: skip
+
+
+def test_one_seed_has_no_best(tmp_path: Path):
+    table = subset_table(load_study(write_study(tmp_path, seeds=1)))
+    assert not any(cell.best for row in table.rows for cell in row if isinstance(cell, Score))
