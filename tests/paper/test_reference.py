@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stepcredit.paper.build import build
+from stepcredit.paper.unchanged import RECORD
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = {name: ROOT / "results" / name for name in ("reference", "reference-searchqa", "methods")}
@@ -18,7 +19,9 @@ QUOTED = {"reference": "README.md", "reference-searchqa": "envs/searchqa/README.
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All that is committed of a paper: not the record of what it was built from, nor the page."""
+    own = (path for path in folder.rglob("*") if path.is_file() and path.name not in (RECORD, "report.html"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in own}
 
 
 @pytest.fixture(scope="module", params=STUDIES)
