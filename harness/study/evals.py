@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from stepcredit.envs import load_benchmark
 from stepcredit.envs.contract import Benchmark
+from stepcredit.envs.panel import Panel
 from stepcredit.harness.determinism import Determinism, switch_on
 from stepcredit.harness.device import resolve
 from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
@@ -28,8 +27,9 @@ from stepcredit.harness.record.manifest import Manifest, PanelRecord, PolicyReco
 from stepcredit.harness.record.rows import EpisodeRow, episode_rows, write_rows
 from stepcredit.harness.setup.panels import sub_panel
 from stepcredit.harness.setup.settings import evaluated_elsewhere
-from stepcredit.harness.spec import RolloutSpec, RunSpec
+from stepcredit.harness.spec import Luck, RolloutSpec, RunSpec
 from stepcredit.methods.contract import StopReason
+from stepcredit.methods.recorded import Recorded
 
 FOLDER = "evals"
 _UNTOLD = "unknown"  # in the provenance of a server that does not say what it searches
@@ -50,10 +50,10 @@ class Request:
     settings: tuple[str, ...] = ()
 
 
-class Identity(BaseModel):
+class Identity(Recorded):
     """All that determines an evaluation's numbers; two with one identity are the same evaluation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    LATER = frozenset({"run_seed"})
 
     cell: str
     spec_sha256: str
@@ -70,6 +70,8 @@ class Identity(BaseModel):
     limits: RolloutSpec
     temperature: float
     seed: int
+    run_seed: int | None = None
+    """The run's, where runs of other seeds meet other draws."""
     stepcredit_version: str
     versions: dict[str, str]
     determinism: dict[str, Any]
@@ -114,9 +116,12 @@ class _Job:
             env_options=spec.env_options,
             data=dict(self.benchmark.provenance()),
             panel=PanelRecord.of(protocol.panel),
-            limits=spec.rollout.model_copy(update={"tasks": 1, "group": 1, "temperature": protocol.temperature}),
+            limits=spec.rollout.model_copy(
+                update={"tasks": 1, "group": protocol.samples, "temperature": protocol.temperature}
+            ),
             temperature=protocol.temperature,
             seed=protocol.seed,
+            run_seed=protocol.run_seed,
             stepcredit_version=manifest.stepcredit_version(),
             versions=manifest.versions(),
             determinism=self.switches.dump(),
@@ -183,9 +188,17 @@ def _settle(folder: Path, request: Request, threads: int, device: str) -> _Job:
     panel = sub_panel(split, request.size, request.panel_seed, per_subset=request.per_subset)
     temperature = spec.evaluation.temperature if request.temperature is None else request.temperature
     where = resolve(device, preset_named(spec.model).device)
-    protocol = EvalProtocol(panel, temperature, request.seed)
+    protocol = _protocol(run.spec, panel, temperature, request.seed)
     source = checkpoint.find(folder, request.checkpoint)
     return _Job(run, source, spec, benchmark, protocol, switch_on(threads, where), where)
+
+
+def _protocol(spec: RunSpec, panel: Panel, temperature: float, seed: int) -> EvalProtocol:
+    """As often and with the draws that the run's own evaluations had, where anything is drawn."""
+    if temperature == 0.0:
+        return EvalProtocol(panel, temperature, seed)
+    own = spec.seed if spec.evaluation.luck is Luck.BY_SEED else None
+    return EvalProtocol(panel, temperature, seed, spec.evaluation.samples, own)
 
 
 def _episodes(job: _Job, report: Callable[[int, int], None]) -> list[EpisodeRow]:

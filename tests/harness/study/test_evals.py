@@ -102,7 +102,7 @@ def evaluated(folder: Path, request: Request) -> tuple[dict[str, Any], bool]:
 
 
 def identity_of(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: summary[name] for name in Identity.model_fields}
+    return {name: summary.get(name) for name in Identity.model_fields}
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> set[str]:

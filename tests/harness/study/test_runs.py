@@ -13,7 +13,7 @@ from stepcredit.harness.record.cell import Cell
 from stepcredit.harness.record.manifest import differences
 from stepcredit.harness.record.rows import EpisodeRow, UpdateRow, read_rows
 from stepcredit.harness.study.order import Order
-from tests.harness.cells import SMALL, small_spec
+from tests.harness.cells import SMALL, run_here, small_spec
 
 METHODS = ("grpo", "opd", "stepopsd")
 
@@ -160,6 +160,22 @@ def test_evaluation_of_a_checkpoint_repeats_that_of_training(study: Path, capsys
     assert run(words) == 0
     assert json.loads(capsys.readouterr().out) == summary
     assert Path(summary["file"]).stat().st_mtime_ns == written
+
+
+def test_evaluation_has_the_samples_and_the_luck_of_its_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = small_spec("updates=1", "evaluation.luck=by_seed", "evaluation.samples=2", method="grpo", seed=3)
+    run_here(tmp_path, spec.model_dump(mode="json"))
+    folder = Cell(tmp_path, spec).folder
+    assert run(["evaluate", str(folder), "--size", "4", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    during = read_rows(folder / "episodes.parquet", EpisodeRow)
+    assert read_rows(Path(summary["file"]), EpisodeRow) == [
+        row for row in during if row.phase == "eval" and row.update == 1
+    ]
+    assert (summary["run_seed"], summary["limits"]["group"]) == (3, 2)
+    assert run(["evaluate", str(folder), "--size", "4", "--temperature", "0", "--json"]) == 0
+    greedy = json.loads(capsys.readouterr().out)
+    assert (greedy["limits"]["group"], "run_seed" in greedy) == (1, False)
 
 
 def test_evaluation_on_another_panel(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
