@@ -8,7 +8,7 @@ from shlex import quote
 
 from stepcredit.paper.arms import arm_sentences, arm_tables
 from stepcredit.paper.credit import CreditStudy, credit_plots, credit_sentences, credit_tables, load_credit
-from stepcredit.paper.crossings import crossing_plot, crossing_table, crossings
+from stepcredit.paper.crossings import crossing_plot, crossing_sentences, crossing_table, crossings
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.knobs import knob_plots, knob_sentences, knob_tables
 from stepcredit.paper.origin import read_origin
@@ -18,6 +18,7 @@ from stepcredit.paper.variants import Collection, load_collection
 from stepcredit.paper.words import counted, listed
 
 TITLE = "What is in the credit: causes, or hindsight talking?"
+PLAIN_TITLE = "Variants of methods under identical seeds"
 
 
 def collection_report(folder: Path) -> Report:
@@ -33,10 +34,12 @@ def collection_report(folder: Path) -> Report:
     variants = [*map(crossing_table, crossed)]
     tables = [*credit_tables(credit), *arm_tables(found), *knob_tables(found), *variants, *_provenance(found)]
     plots = [*credit_plots(credit), *knob_plots(found), *map(crossing_plot, crossed)]
+    told = [sentence for crossing in crossed for sentence in crossing_sentences(crossing)]
+    summary = (*credit_sentences(credit), *arm_sentences(found), *knob_sentences(found))
     return Report(
-        title=TITLE,
+        title=TITLE if summary else PLAIN_TITLE,
         subtitle=f"{found.name} · {_extent(found, credit)}",
-        summary=(*credit_sentences(credit), *arm_sentences(found), *knob_sentences(found)),
+        summary=(*summary, *told),
         protocol=tuple(_protocol(found, credit)),
         tables=tuple(tables),
         plots=tuple(plots),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from matplotlib.figure import Figure
 
 from stepcredit.paper import arms, knobs
+from stepcredit.paper.render import rate_text
+from stepcredit.paper.statistics import LEVEL, Estimate, holm
 from stepcredit.paper.styles import GREY, INK, WIDTH, Plot, style_of
-from stepcredit.paper.tables import Table, interval_notes, scored, setting_note
+from stepcredit.paper.tables import Table, interval_notes, p_text, scored, setting_note
 from stepcredit.paper.variants import Cell, Collection
+from stepcredit.paper.words import counted, listed
 
 _KNOWN: tuple[set[str], ...] = ({arms.AXIS}, set(knobs.AXES), set())
 """Axes that have tables of their own, and none."""
@@ -49,6 +52,7 @@ def crossings(collection: Collection) -> list[Crossing]:
 def crossing_table(crossing: Crossing) -> Table:
     """Success after training, its change, and its difference to GRPO."""
     first = [crossing.baseline] if crossing.baseline else []
+    corrected = [None] * len(first) + [p for _, _, p in _judged(crossing)]
     rows = tuple(
         (
             cell.label,
@@ -57,14 +61,48 @@ def crossing_table(crossing: Crossing) -> Table:
             scored(cell.after),
             scored(cell.change, signed=True),
             None if cell is crossing.baseline else scored(cell.beyond(crossing.baseline), signed=True),
+            p_text(p),
         )
-        for cell in (*first, *crossing.cells)
+        for cell, p in zip((*first, *crossing.cells), corrected, strict=True)
     )
     estimates = [e for cell in crossing.cells for e in (cell.after, cell.change, cell.beyond(crossing.baseline))]
-    header = ("Method", *crossing.axes, "Seeds", "After", "Change", "Minus GRPO")
+    header = ("Method", *crossing.axes, "Seeds", "After", "Change", "Minus GRPO", "p (Holm)")
     notes = (setting_note(crossing.cells[0].variant.study), *interval_notes(estimates))
     title = f"{crossing.tasks}: success by {' and '.join(crossing.axes)} (%)"
     return Table(f"variants-{crossing.name}", title, header, rows, notes)
+
+
+def crossing_sentences(crossing: Crossing) -> Iterator[str]:
+    """The lowest and the highest, and which can be told from GRPO; nothing without a variant that was evaluated."""
+    known = sorted(
+        ((cell, after) for cell in crossing.cells if (after := cell.after) is not None), key=lambda own: own[1].mean
+    )
+    if not known:
+        return
+    outer = known if len(known) < 2 else [known[0], known[-1]]
+    ends = " and ".join(f"{rate_text(after, unit='%')} with {crossing.label(cell)}" for cell, after in outer)
+    said = f"{crossing.tasks}, by {' and '.join(crossing.axes)}: success after training is "
+    yield f"{said}{'between ' if len(known) > 1 else ''}{ends}. {_told_apart(crossing)}".strip()
+
+
+def _told_apart(crossing: Crossing) -> str:
+    if crossing.baseline is None:
+        return ""
+    known = [(cell, found, p) for cell, found, p in _judged(crossing) if found is not None and p is not None]
+    judged = [(cell, found) for cell, found, p in known if p < LEVEL]
+    parts = []
+    for word, sign in (("above", 1), ("below", -1)):
+        names = [crossing.label(cell) for cell, found in judged if sign * found.mean > 0]
+        parts += [f"{word} it are {listed(names)}"] if names else []
+    of = f"Of {counted(len(crossing.cells), 'variant')} {len(judged)} can be told from GRPO (Holm's p below 0.05)"
+    return f"{of}{': ' if parts else ''}{', '.join(parts)}."
+
+
+def _judged(crossing: Crossing) -> list[tuple[Cell, Estimate | None, float | None]]:
+    """Each variant's difference to GRPO, and its p corrected for their number."""
+    found = [cell.beyond(crossing.baseline) for cell in crossing.cells]
+    corrected = holm([None if own is None else own.p_value for own in found])
+    return list(zip(crossing.cells, found, corrected, strict=True))
 
 
 def crossing_plot(crossing: Crossing) -> Plot:
