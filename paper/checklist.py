@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from stepcredit.paper.cost import continuations
 from stepcredit.paper.results import Run, Study
-from stepcredit.paper.tables import Table, same_start
+from stepcredit.paper.tables import Table, same_bits, same_start
 from stepcredit.paper.words import counted, listed
 
 DEFINITIONS = {
@@ -71,21 +71,23 @@ def _budgets(study: Study) -> str:
 def _repeated(study: Study) -> str:
     if not study.replicates:
         return "no"
-    equal = sum(_same_bits(study, run) for run in study.replicates)
+    equal = sum(_equal(study, run) for run in study.replicates)
     return f"{counted(len(study.replicates), 'run')}, {equal} of them with the same bits"
 
 
-def _same_bits(study: Study, copy: Run) -> bool:
+def _equal(study: Study, copy: Run) -> bool:
     originals = (run for run in study.runs if run.cell == copy.manifest.replicate_of)
-    return any(run.manifest.final_weights_sha256 == copy.manifest.final_weights_sha256 for run in originals)
+    return any(same_bits(run, copy).startswith("yes") for run in originals)
 
 
 def _code(runs: Iterable[Run]) -> str:
     commits = dict.fromkeys((run.manifest.git_commit or "unknown")[:7] for run in runs)
     changed = sum(bool(run.manifest.git_dirty) for run in runs)
-    return f"{', '.join(commits)}; " + (
-        f"{counted(changed, 'run')} with uncommitted changes" if changed else "all clean"
-    )
+    untold = sum(run.manifest.git_dirty is None for run in runs)
+    state = f"{counted(changed, 'run')} with uncommitted changes" if changed else "all clean"
+    if untold:
+        state = f"of {counted(untold, 'run')} it is not recorded whether there were changes"
+    return f"{', '.join(commits)}; {state}"
 
 
 def _left_out(study: Study) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from stepcredit.paper.aggregates import Point, evaluation_curve
 from stepcredit.paper.figures import curve, legend_above, legend_room, styles
@@ -62,6 +63,7 @@ def cost_curves(study: Study) -> Figure:
         axes.set_xlabel(label)
         if by_factors:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         else:
             axes.set_xlim(left=0)
     left.set_ylabel(f"{study.score} (%)")
@@ -102,8 +104,10 @@ def _costs(runs: Sequence[Run]) -> tuple[Cell, ...]:
 
 
 def continuations(run: Run) -> float:
-    """Fresh episodes: of every step of every trajectory as many as the method's options say."""
-    return float(run.training["turns"].sum()) * float(run.spec.method_options.get("continuations", 0))
+    """Fresh episodes: of every state as many as the method's options say; a group's trajectories begin in one state."""
+    groups = float(run.updates["groups"].sum())
+    states = float(run.training["turns"].sum()) - (run.spec.rollout.group - 1) * groups
+    return states * float(run.spec.method_options.get("continuations", 0))
 
 
 def _mean(values: Sequence[float]) -> int | None:

@@ -12,10 +12,9 @@ import pandas as pd
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.files import write_atomic
 from stepcredit.paper.manifest import MANIFEST, read_manifest
-from stepcredit.paper.parquet import read_columns
 from stepcredit.paper.results import EPISODES, Run, read_run
+from stepcredit.paper.traces import CREDITS, kept_tokens
 
-CREDITS = "credits.parquet"
 EVALUATION, TRAINING = "evaluation", "training"
 _TIMELESS = "1970-01-01T00:00:00+00:00"
 """Runs do not record when they were made: equal runs have equal bytes."""
@@ -30,10 +29,10 @@ def export_inspect(folder: Path, out: Path) -> list[Path]:
         PaperError: there is no complete run, or its files are damaged.
     """
     run = _complete_run(folder)
-    written = [write_atomic(out / log_name(run, EVALUATION), _text(run, EVALUATION, _evaluated(run)))]
+    logs = {EVALUATION: _text(run, EVALUATION, _evaluated(run))}
     if CREDITS in run.manifest.files:
-        written.append(write_atomic(out / log_name(run, TRAINING), _text(run, TRAINING, _trained(run))))
-    return written
+        logs[TRAINING] = _text(run, TRAINING, _trained(run))
+    return [write_atomic(out / log_name(run, kind), text) for kind, text in logs.items()]
 
 
 def log_name(run: Run, kind: str) -> str:
@@ -100,11 +99,7 @@ def _evaluated(run: Run) -> Iterator[dict[str, Any]]:
 
 def _trained(run: Run) -> Iterator[dict[str, Any]]:
     """The training episodes whose tokens were kept."""
-    columns = ("update", "task_id", "trajectory", "success", "reward", "turn", "position", "valid", "action", "text")
-    rows = read_columns(
-        run.folder / CREDITS, run.manifest.files.get(CREDITS), (*columns, "read", "hint", *_NUMBERS)
-    ).sort_values(["update", "trajectory", "turn", "position"], kind="stable")
-    for (update, trajectory), own in rows.groupby(["update", "trajectory"], sort=True):
+    for (update, trajectory), own in kept_tokens(run).groupby(["update", "trajectory"], sort=True):
         first = own.iloc[0]
         messages = [message for _, turn in own.groupby("turn", sort=True) for message in _turn(turn)]
         told = {"update": int(str(update)), "reward": float(first["reward"]), "hindsight": str(first["hint"])}

@@ -163,6 +163,10 @@ def _parse(path: Path) -> Manifest:
     if not isinstance(content, dict):
         raise PaperError(f"{path} holds {type(content).__name__} instead of an object; run the cell again")
     try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise PaperError(f"{path} holds half a character ({error.object[error.start]!r}); restore it") from error
+    try:
         return Manifest.model_validate(content | {"raw_spec": content.get("spec")})
     except ValidationError as error:
         first = error.errors()[0]

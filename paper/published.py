@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from stepcredit.paper.aggregates import final_success, initial_success, subset_columns
 from stepcredit.paper.results import Study
-from stepcredit.paper.tables import BEFORE, Cell, Table, interval_notes, scored, setting_note
+from stepcredit.paper.tables import BEFORE, Cell, Quoted, Table, interval_notes, scored, setting_note
 
 MODELS = {
     "qwen2.5-1.5b": "Qwen2.5-1.5B-Instruct",
@@ -100,7 +100,7 @@ def _same_method(label: str, printed: str) -> bool:
 
 def _by_source(values: list[Printed], columns: tuple[str, ...]) -> list[tuple[str, tuple[Cell, ...]]]:
     """Each table that prints the method, its values in the columns' places."""
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Quoted]] = {}
     for own in values:
-        found.setdefault(own.source, {}).setdefault(own.subset, f"{own.value:.1f}")
+        found.setdefault(own.source, {}).setdefault(own.subset, Quoted(own.value))
     return [(source, tuple(map(cells.get, columns))) for source, cells in found.items()]

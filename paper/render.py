@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from stepcredit.paper.statistics import Estimate
-from stepcredit.paper.tables import Cell, Digest, Ranged, Score, Table
+from stepcredit.paper.tables import Cell, Digest, Quoted, Ranged, Score, Table
 
 DASH = "—"
 DIGITS = 10
@@ -184,6 +184,8 @@ def plain_text(cell: Cell) -> str:
         return rate_text(cell.estimate, signed=cell.signed)
     if isinstance(cell, Ranged):
         return range_text(cell)
+    if isinstance(cell, Quoted):
+        return f"{cell.percent:.1f}"
     if isinstance(cell, Digest):
         return f"`{cell.hexdigest[:DIGITS]}`"
     return f"{cell:.2f}" if isinstance(cell, float) else str(cell)
@@ -211,12 +213,14 @@ def _latex_cell(cell: Cell) -> str:
 def _raw(cell: Cell) -> str:
     if isinstance(cell, Digest):
         return cell.hexdigest
+    if isinstance(cell, Quoted):
+        return repr(cell.percent / 100)
     return "" if cell is None else str(cell)
 
 
 def _score_values(cell: Cell) -> list[str]:
     if not isinstance(cell, Score):
-        return [""] * 6
+        return [_raw(cell), *[""] * len(SCORE_PARTS)]
     estimate = cell.estimate
     return [
         repr(estimate.mean),

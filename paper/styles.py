@@ -67,7 +67,12 @@ def render(plot: Plot) -> dict[Literal["png", "svg"], bytes]:
 
 
 def wrapped(name: str) -> str:
-    """A long name over several lines, broken at spaces, commas and brackets where it has some."""
+    """A long name over several lines, broken at spaces, commas and brackets where it has some.
+
+    Matplotlib leaves out names that begin with an underscore: these begin with a space.
+    """
+    if name.startswith("_"):
+        name = f" {name}"
     spaced = name.replace(",", ", ").replace("[", " [").replace("  ", " ")
     return name if len(name) <= NAME_WIDTH else textwrap.fill(spaced, NAME_WIDTH)
 
@@ -79,6 +84,7 @@ def _settings() -> Iterator[None]:
         **sns.axes_style("ticks"),
         "font.family": "DejaVu Sans",
         "font.size": 7.5,
+        "text.parse_math": False,
         "axes.titlesize": 8,
         "axes.labelsize": 7.5,
         "xtick.labelsize": 7,

@@ -34,6 +34,8 @@ INTERVAL_NOTES = {
     Interval.T_SEEDS: "Intervals of differences are 95%, Student's t over seeds on this panel, no narrower than the "
     "episodes' own noise.",
     Interval.WILSON_TASKS: "Of one set of weights the interval is Wilson's 95%, over tasks.",
+    Interval.CLUSTERED_TASKS: "Of one set of weights the interval is Wilson's 95%, over tasks, whose episodes count as "
+    "many as their spread over tasks makes them worth.",
     Interval.T_TASKS: "Within one seed a difference or a mean has a 95% Student-t interval over tasks: no verdict.",
 }
 
@@ -45,6 +47,13 @@ class Score:
     estimate: Estimate
     signed: bool = False
     best: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A rate as somebody printed it, in percent: nothing else is known of it."""
+
+    percent: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ class Digest:
     hexdigest: str
 
 
-Cell = str | int | float | Score | Ranged | Digest | None
+Cell = str | int | float | Score | Quoted | Ranged | Digest | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,12 +331,13 @@ def _reproduced(study: Study, run: Run) -> str | None:
     """The verdict on a replicate, shown at the replicate and at its original."""
     if run.manifest.replicate_of is not None:
         original = next((other for other in study.runs if other.cell == run.manifest.replicate_of), None)
-        return _same_bits(original, run) if original else f"{run.manifest.replicate_of} is missing"
-    verdicts = [_same_bits(run, other) for other in study.replicates if other.manifest.replicate_of == run.cell]
+        return same_bits(original, run) if original else f"{run.manifest.replicate_of} is missing"
+    verdicts = [same_bits(run, other) for other in study.replicates if other.manifest.replicate_of == run.cell]
     return "; ".join(dict.fromkeys(verdicts)) or None
 
 
-def _same_bits(run: Run, other: Run) -> str:
+def same_bits(run: Run, other: Run) -> str:
+    """`yes, bit for bit`, or what differs."""
     checks: list[tuple[str, Callable[[Run], object]]] = [
         ("update-0 rollouts", lambda r: r.manifest.update0_rollouts_sha256),
         ("final weights", lambda r: r.manifest.final_weights_sha256),

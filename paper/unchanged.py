@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from importlib.metadata import version
@@ -60,10 +61,15 @@ def _code() -> Iterator[tuple[str, bytes]]:
 
 
 def _results(study: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(study.rglob("*")):
-        relative = path.relative_to(study)
-        if path.suffix in _KINDS and not _APART & set(relative.parts) and path.is_file():
-            yield str(relative), _content(path)
+    """Those below links too, as they are read."""
+    yield "folder", study.resolve().name.encode()
+    seen = set[Path]()
+    for folder, below, names in os.walk(study, followlinks=True):
+        here = Path(folder)
+        below[:] = sorted(name for name in below if name not in _APART and (here / name).resolve() not in seen)
+        seen |= {(here / name).resolve() for name in below}
+        for path in sorted(here / name for name in names if Path(name).suffix in _KINDS):
+            yield str(path.relative_to(study)), _content(path)
 
 
 def _content(path: Path) -> bytes:

@@ -57,7 +57,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("checks coverage statistics", "audit"),
         ("parquet", "unchanged"),
         ("results",),
-        ("aggregates", "variants"),
+        ("aggregates", "traces", "variants"),
         ("tables",),
         ("drift", "figures", "inspect_log", "leaderboard", "render"),
         ("arms", "capability", "compare", "cost", "credit", "knobs", "published", "secondary"),

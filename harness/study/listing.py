@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
@@ -19,7 +20,9 @@ from stepcredit.harness.setup.panels import sub_panel
 from stepcredit.harness.setup.settings import benchmark_called, suite_called
 from stepcredit.methods.contract import Traits
 from stepcredit.methods.registry import registered
-from stepcredit.paper.statistics import wilson
+from stepcredit.paper.statistics import success_rate
+
+_TRIED = ["seed", "task_id", "success"]
 
 
 def run_listing(root: Path) -> list[dict[str, Any]]:
@@ -32,11 +35,11 @@ def run_listing(root: Path) -> list[dict[str, Any]]:
 
 
 def run_record(folder: Path, found: Manifest) -> dict[str, Any]:
-    """How far a run is, and its success before and after training; Wilson's 95% interval is that after it, over n."""
+    """How far a run is, its success before and after training, and the 95% interval over tasks of that after it."""
     complete = found.status is Status.COMPLETE
     kept = checkpoint.available(folder)
     reached = found.spec.updates if complete else checkpoint.update_of(kept[-1]) if kept else 0
-    before, after, n = _success(folder) if complete else (None, None, None)
+    before, after, n, interval = _success(folder) if complete else (None, None, None, None)
     return {
         "run": str(folder),
         "status": _status(folder, found),
@@ -44,7 +47,7 @@ def run_record(folder: Path, found: Manifest) -> dict[str, Any]:
         "before": before,
         "after": after,
         "n": n,
-        "interval": None if after is None or n is None else [round(end, 4) for end in wilson(round(after * n), n)],
+        "interval": interval,
         "minutes": round(found.wall_s / 60, 1) if complete else None,
         "spec": found.spec_sha256[:12],
         "weights": (found.final_weights_sha256 or "")[:12] or None,
@@ -64,13 +67,16 @@ def _status(folder: Path, found: Manifest) -> str:
             return "interrupted or running"
 
 
-def _success(folder: Path) -> tuple[float | None, float | None, int | None]:
-    """Held-out success at the first and the last evaluation, and the tasks of the last."""
+def _success(folder: Path) -> tuple[float | None, float | None, int | None, list[float] | None]:
+    """Held-out success at the first and the last evaluation, the episodes of the last, and its interval."""
     rows = [row for row in read_rows(folder / cell.EPISODES, EpisodeRow) if row.phase == "eval"]
     if not rows:
-        return None, None, None
+        return None, None, None, None
     first, last = min(row.update for row in rows), max(row.update for row in rows)
-    return _mean(rows, first), _mean(rows, last), sum(row.update == last for row in rows)
+    after = pd.DataFrame([(row.seed, row.task_id, row.success) for row in rows if row.update == last], columns=_TRIED)
+    estimate = success_rate(after)
+    interval = None if estimate is None else [round(estimate.low, 4), round(estimate.high, 4)]
+    return _mean(rows, first), _mean(rows, last), len(after), interval
 
 
 def _mean(rows: list[EpisodeRow], update: int) -> float:

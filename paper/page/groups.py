@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stepcredit.paper.capability import capability_tables
@@ -44,24 +45,31 @@ def shown(folder: Path) -> Shown:
         PaperError: the folder cannot be shown as it is.
     """
     if is_collection(folder):
-        return Shown(collection_report(folder), tuple(_of_collection(load_collection(folder))))
+        return Shown(collection_report(folder), _distinct(_of_collection(load_collection(folder))))
     study = load_study(folder)
-    return Shown(report_of(study, capability_tables(study, folder)), tuple(_of_study(study)))
+    return Shown(report_of(study, capability_tables(study, folder)), _distinct(_of_study(study)))
 
 
-def _of_study(study: Study, values: Sequence[str] = ()) -> list[Group]:
-    return [
-        Group(
-            " ".join((study.label(method), *values)),
-            study.manifest.spec.tasks_name,
-            study.subsets,
-            study.of(method),
-        )
-        for method in study.methods
-    ]
+def _of_study(study: Study, axes: Mapping[str, str] | None = None) -> list[tuple[Mapping[str, str], Group]]:
+    own, tasks = axes or {}, study.manifest.spec.tasks_name
+    names = {method: " ".join((study.label(method), *own.values())) for method in study.methods}
+    return [(own, Group(name, tasks, study.subsets, study.of(method))) for method, name in names.items()]
 
 
-def _of_collection(collection: Collection) -> list[Group]:
-    return [
-        group for variant in collection.variants for group in _of_study(variant.study, tuple(variant.axes.values()))
-    ]
+def _of_collection(collection: Collection) -> list[tuple[Mapping[str, str], Group]]:
+    return [own for variant in collection.variants for own in _of_study(variant.study, variant.axes)]
+
+
+def _distinct(found: Sequence[tuple[Mapping[str, str], Group]]) -> tuple[Group, ...]:
+    """A label and values name a group, as its row does; where they would name two, method and axes are said too."""
+    names = Counter((group.tasks, group.name) for _, group in found)
+    return tuple(
+        group if names[group.tasks, group.name] == 1 else replace(group, name=_whole_name(axes, group))
+        for axes, group in found
+    )
+
+
+def _whole_name(axes: Mapping[str, str], group: Group) -> str:
+    first = group.runs[0]
+    settings = [f"{axis}={value}" for axis, value in axes.items()]
+    return " ".join((first.manifest.method_label or first.spec.method, f"({first.spec.method})", *settings))

@@ -9,7 +9,10 @@ from urllib.parse import quote
 from stepcredit.paper.page.groups import Group
 from stepcredit.paper.render import plain_text, points, printed
 from stepcredit.paper.report import Report
-from stepcredit.paper.tables import BEFORE, Cell, Digest, Ranged, Score, Table
+from stepcredit.paper.tables import BEFORE, Cell, Digest, Quoted, Ranged, Score, Table
+
+_OF_EPISODES = frozenset({"success", "f1", "searches", "learning", "differences", "published"})
+"""Tables whose numbers are of the episodes that the page lists; and those of variants and arms."""
 
 
 def summary_html(report: Report) -> str:
@@ -62,7 +65,7 @@ def _row(table: Table, row: Sequence[Cell], groups: Sequence[Group]) -> str:
 def _meant(table: Table, row: Sequence[Cell], groups: Sequence[Group]) -> Group | None:
     """The group that a row is of: its name is the row's words, one after another; the policy before is anyone's."""
     own = [group for group in groups if group.tasks in table.name] or list(groups)
-    if not own or table.name == "provenance":
+    if not own or not (table.name in _OF_EPISODES or table.name.startswith(("variants-", "arms-"))):
         return None
     if row[0] == BEFORE:
         return own[0]
@@ -76,7 +79,7 @@ def _link(cell: Cell, group: Group | None, column: str, row: Sequence[Cell]) -> 
         return None
     subset, when = column.rstrip("°"), "before" if row[0] == BEFORE or column == "Before" else "after"
     parts = (group.tasks, group.name, subset if subset in group.subsets else "", when)
-    return "#episodes/" + "/".join(quote(part, safe="") for part in parts)
+    return "#episodes/" + "/".join(quote(part, safe="", errors="replace") for part in parts)
 
 
 def _cell(cell: Cell, link: str | None) -> str:
@@ -84,8 +87,10 @@ def _cell(cell: Cell, link: str | None) -> str:
         return _score(cell, link)
     if isinstance(cell, Ranged) and cell.value == cell.value:
         return f"<td data-value='{cell.value!r}'>{escape(plain_text(cell))}</td>"
+    if isinstance(cell, Quoted):
+        return f"<td data-value='{cell.percent / 100!r}'>{escape(plain_text(cell))}</td>"
     if isinstance(cell, Digest):
-        return f"<td><code title='{cell.hexdigest}'>{cell.hexdigest[:10]}</code></td>"
+        return f"<td><code title='{escape(cell.hexdigest)}'>{escape(cell.hexdigest[:10])}</code></td>"
     number = f" data-value='{cell!r}'" if isinstance(cell, int | float) else ""
     return f"<td{number}>{escape(plain_text(cell))}</td>"
 

@@ -12,15 +12,10 @@ from typing import Any
 import pandas as pd
 
 from stepcredit.paper.page.groups import Group
-from stepcredit.paper.parquet import read_columns
 from stepcredit.paper.results import Run
+from stepcredit.paper.traces import CREDITS, NUMBERS, kept_tokens
 
-CREDITS = "credits.parquet"
-_NUMBERS = ("credit", "gap", "teacher", "student", "distill", "target")
-_TOKENS = ("text", "span", *_NUMBERS)
-_TURNS = ("read", "action", "valid")
-_EPISODES = ("task_id", "success", "reward", "hint")
-_PLACE = ("update", "trajectory", "turn", "position")
+_TOKENS = ("text", "span", *NUMBERS)
 _COUNTED = ("turns", "invalid_actions")
 _DIGITS = 4
 
@@ -75,9 +70,7 @@ def tokens(run: Run) -> dict[str, Any]:
     Raises:
         PaperError: the file is damaged.
     """
-    columns = (*_PLACE, *_EPISODES, *_TURNS, *_TOKENS)
-    rows = read_columns(run.folder / CREDITS, run.manifest.files.get(CREDITS), columns)
-    rows = rows.sort_values(list(_PLACE), kind="stable")
+    rows = kept_tokens(run)
     return {
         str(update): [_episode(own) for _, own in of_update.groupby("trajectory", sort=True)]
         for update, of_update in rows.groupby("update", sort=True)

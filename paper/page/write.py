@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from html import escape
 from importlib import resources
@@ -13,12 +14,12 @@ from plotly.offline import get_plotlyjs
 from stepcredit.paper.files import write_atomic
 from stepcredit.paper.page.groups import Shown, shown
 from stepcredit.paper.page.html import protocol_html, runs_html, summary_html, tables_html
-from stepcredit.paper.page.payload import CREDITS, episodes, overview, packed, tokens
+from stepcredit.paper.page.payload import episodes, overview, packed, tokens
 from stepcredit.paper.page.plots import plots
+from stepcredit.paper.traces import CREDITS
 
 LARGEST = 10_000_000
 """Bytes of the page; tokens that do not fit lie in files of their own, which it loads when they are asked for."""
-SIDE = "report-tokens"
 
 
 def write_page(folder: Path, out: Path) -> list[Path]:
@@ -28,16 +29,18 @@ def write_page(folder: Path, out: Path) -> list[Path]:
         PaperError: the folder cannot be shown as it is, or `out` cannot be written.
     """
     content = shown(folder)
-    page, apart = _page(content), dict[str, str]()
+    page, apart, side = _page(content), dict[str, str](), f"{out.stem}-tokens"
     for name, blob in _kept_tokens(content).items():
         if len(page) + len(blob) < LARGEST:
             page += _blob(name, blob)
         else:
             apart[name] = blob
+    places = {name: f"{side}/{hashlib.sha256(name.encode()).hexdigest()[:16]}.js" for name in apart}
+    page += f'<script type="application/json" id="apart">{_json(places)}</script>\n'
     written = [write_atomic(out, page)]
     for name, blob in apart.items():
         call = f"stepcreditTokens({json.dumps(name)}, {json.dumps(blob)});\n"
-        written.append(write_atomic(out.parent / SIDE / f"{_file_name(name)}.js", call))
+        written.append(write_atomic(out.parent / places[name], call))
     return written
 
 
@@ -54,8 +57,7 @@ def _page(content: Shown) -> str:
         tables=tables_html(report, groups),
         protocol=protocol_html(report),
         runs=runs_html(groups),
-        side=SIDE,
-        overview=json.dumps(overview(groups) | {"plots": plots(groups)}, separators=(",", ":")).replace("<", "\\u003c"),
+        overview=_json(overview(groups) | {"plots": plots(groups)}),
         script=script,
         plotly=get_plotlyjs().replace("</", "<\\/"),
     )
@@ -79,5 +81,6 @@ def _blob(name: str, content: str) -> str:
     return f'<script type="text/plain" data-blob="{escape(name)}">{content}</script>\n'
 
 
-def _file_name(name: str) -> str:
-    return "".join(character if character.isalnum() else "-" for character in name)
+def _json(content: object) -> str:
+    """Such as a script element may hold."""
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")

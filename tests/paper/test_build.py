@@ -96,6 +96,16 @@ def test_what_has_not_changed_is_not_built_again(study: Path, tmp_path: Path):
     assert not (out / "tables" / "of-an-earlier-one.csv").exists()
 
 
+def test_runs_below_links_are_looked_at_too(study: Path, tmp_path: Path):
+    linked, runs = tmp_path / "linked", sorted(study.glob("alfworld-*-s0"))
+    linked.mkdir()
+    for number, run in enumerate(runs[:2]):
+        (linked / run.name).symlink_to(run)
+        build(linked, tmp_path / "out")
+        said = (tmp_path / "out" / "REPORT.md").read_text()
+        assert [own.name in said for own in runs[:2]] == [True, number == 1]
+
+
 def test_changed_results_are_built_anew(study: Path, tmp_path: Path):
     copy = tmp_path / "copy"
     shutil.copytree(study, copy, ignore=shutil.ignore_patterns("paper"))

@@ -6,7 +6,7 @@ import pytest
 
 from stepcredit.paper.published import HERE, published_tables, published_values
 from stepcredit.paper.results import load_study
-from stepcredit.paper.tables import Score
+from stepcredit.paper.tables import Quoted, Score
 from tests.paper.support import simulated_episodes, write_run
 
 REAL = {"model": "qwen2.5-3b", "suite": "real"}
@@ -26,7 +26,7 @@ def test_the_same_setting_is_shown_with_its_sources(tmp_path: Path) -> None:
     # Table 2 of arXiv 2605.15155, read off the picture that its repository shows.
     printed = rows["Before training", "SDAR (arXiv 2605.15155)"]
     assert [printed[name] for name in ("Pick", "Look", "Clean", "Heat", "Cool", "PickTwo", "All")] == [
-        *("44.4", "11.1", "6.2", "15.4", "28.6", "12.5", "21.9")
+        *map(Quoted, (44.4, 11.1, 6.2, 15.4, 28.6, 12.5, 21.9))
     ]
     assert any("unseen" in source for _, source in rows)
 

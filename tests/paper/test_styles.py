@@ -48,7 +48,7 @@ def test_colours_that_a_reader_confuses_differ_in_marker(reader: str) -> None:
 
 
 def test_a_method_looks_the_same_in_every_figure(tmp_path: Path) -> None:
-    names = ("grpo", *(f"{'very_' * place}new_method" for place in range(9)))
+    names = ("grpo", "_mine_of_100%", "cheap_$x_$", *(f"{'very_' * place}new_method" for place in range(9)))
     study = load_study(write_study(tmp_path, methods=names, seeds=2))
     assert len(set(styles(study).values())) == len(names)
     with mpl.rc_context():

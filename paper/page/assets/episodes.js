@@ -11,9 +11,16 @@ parts.push((known) => {
   });
 });
 
-/** Rows of a group's runs: [task, sample, success, turns, invalid, seed]. */
+/** Rows of a group's runs: [task, sample, success, turns, invalid, seed]. Episodes that runs share count once. */
 function rowsOf(group, all, when) {
-  return group.runs.flatMap((run) => all.runs[runKey(group, run)][when].map((row) => [...row, run.seed]));
+  const known = new Set();
+  return group.runs.flatMap((run) => {
+    const rows = all.runs[runKey(group, run)][when];
+    const text = JSON.stringify(rows);
+    if (when === "before" && known.has(text)) return [];
+    known.add(text);
+    return rows.map((row) => [...row, run.seed]);
+  });
 }
 
 function startGrid(groups, all) {
@@ -81,7 +88,7 @@ function startEpisodes(groups, all) {
     section.querySelector(".wide").replaceChildren(...episodeTable(rows, all));
   };
   const follow = () => {
-    const [where, tasks, name, wanted, end, one] = location.hash.split("/").map(decodeURIComponent);
+    const [where, tasks, name, wanted, end, one] = location.hash.split("/").map(decoded);
     if (where !== "#episodes" || tasks === undefined) return;
     const place = groups.findIndex((other) => other.tasks === tasks && other.name === name);
     if (place < 0) return;
@@ -96,6 +103,15 @@ function startEpisodes(groups, all) {
   show();
   addEventListener("hashchange", follow);
   follow();
+}
+
+/** What a part of an address says; one that nobody wrote so says nothing. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return "";
+  }
 }
 
 const subsetsOf = (group) => [["", "all"], ...group.subsets.map((own) => [own, own])];

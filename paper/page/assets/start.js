@@ -44,7 +44,9 @@ globalThis.stepcreditTokens = (name, text) => apart.get(name)?.(text);
 function blob(name) {
   if (!blobs.has(name)) {
     const here = [...document.querySelectorAll("script[data-blob]")].find((own) => own.dataset.blob === name);
-    blobs.set(name, (here ? Promise.resolve(here.textContent) : fromFile(name)).then(unpack));
+    const found = (here ? Promise.resolve(here.textContent) : fromFile(name)).then(unpack);
+    blobs.set(name, found);
+    found.catch(() => blobs.delete(name)); // it may be asked for again
   }
   return blobs.get(name);
 }
@@ -52,7 +54,7 @@ function blob(name) {
 function fromFile(name) {
   return new Promise((resolve, reject) => {
     apart.set(name, resolve);
-    const file = `${document.body.dataset.side}/${name.replace(/[^\p{L}\p{N}]/gu, "-")}.js`;
+    const file = JSON.parse(document.getElementById("apart").textContent)[name];
     document.head.append(make("script", { src: file, on: { error: () => reject(new Error(`${file} is not there`)) } }));
   });
 }

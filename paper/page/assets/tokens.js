@@ -42,18 +42,32 @@ class Viewer {
 
   async load() {
     const sides = [this.left, this.right].map(({ select }) => this.runs[Number(select.value)]);
+    const asked = (this.asked = (this.asked ?? 0) + 1);
+    this.clear("");
     try {
-      this.kept = await Promise.all(sides.map(({ group, run }) => blob(runKey(group, run))));
+      const kept = await Promise.all(sides.map(({ group, run }) => blob(runKey(group, run))));
+      if (asked !== this.asked) return; // others have been chosen meanwhile
+      this.kept = kept;
     } catch (problem) {
-      this.say(problem.message);
+      if (asked === this.asked) this.clear(problem.message);
       return;
     }
-    const updates = Object.keys(this.kept[0]).filter((update) => update in this.kept[1]);
+    const [one, other] = this.kept.map((own) => Object.keys(own));
+    const updates = one.filter((update) => other.includes(update));
     offer(this.update.select, updates.map((update) => [update, update]));
-    this.again();
+    if (updates.length) this.again();
+    else this.clear(`These runs kept no update in common: ${one.join(", ")}; ${other.join(", ")}.`);
+  }
+
+  /** Nothing is shown that is not of the runs that are chosen. */
+  clear(text) {
+    this.kept = null;
+    for (const part of [".sides", ".scale"]) this.section.querySelector(part).replaceChildren();
+    this.say(text);
   }
 
   again() {
+    if (!this.kept) return;
     const episodes = this.kept.map((own) => own[this.update.select.value] ?? []);
     const count = Math.max(...episodes.map((own) => own.length));
     offer(this.episode.select, [...Array(count).keys()].map((place) => [place, String(place + 1)]));
@@ -61,6 +75,7 @@ class Viewer {
   }
 
   draw() {
+    if (!this.kept) return;
     const name = this.shown.select.value;
     const column = 2 + NUMBERS.indexOf(name);
     const episodes = this.kept.map((own) => own[this.update.select.value]?.[Number(this.episode.select.value)]);
