@@ -56,6 +56,7 @@ NOT_RUN = {
     "make reproduce BENCHMARK=searchqa": HALF_AN_HOUR,
     "make ablations": "takes hours",
     "stepcredit study run credit": "takes an hour",
+    "stepcredit study run teachers": "takes two hours",
     "make reproduce MODEL=qwen2.5-3b": GPU,
     "stepcredit train --model qwen2.5-3b --method stepopsd --set optim.lr=2e-6": GPU,
     "stepcredit transcript qwen2.5-3b --suite mini": HUB,
