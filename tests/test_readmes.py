@@ -203,7 +203,7 @@ def test_commands_run_as_printed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").mkdir()
-    for study in ("reference", "reference-searchqa", "methods"):
+    for study in ("reference", "reference-searchqa", "methods", "ablations"):
         shutil.copytree(ROOT / "results" / study, tmp_path / "results" / study)
     example = runs["searchqa" if "searchqa" in label(path) else "alfworld"]
     for command in dict.fromkeys(commands(path)):
