@@ -29,6 +29,10 @@ class Group:
     subsets: tuple[str, ...]
     runs: tuple[Run, ...]
 
+    def key(self, run: Run) -> str:
+        """What the page's script calls one of its runs."""
+        return f"{self.tasks}/{self.name}/{run.cell}"
+
 
 @dataclass(frozen=True)
 class Shown:

@@ -60,7 +60,7 @@ def episodes(groups: Sequence[Group]) -> dict[str, Any]:
         for run in group.runs:
             ends = {"before": 0, "after": run.spec.updates}
             rows = {end: _rows(run.evaluation(update), tasks) for end, update in ends.items()}
-            runs[f"{group.tasks}/{group.name}/{run.cell}"] = rows
+            runs[group.key(run)] = rows
     return {"tasks": list(tasks), "runs": runs}
 
 

@@ -73,7 +73,7 @@ def _kept_tokens(content: Shown) -> dict[str, str]:
     for group in content.groups:
         for run in group.runs:
             if CREDITS in run.manifest.files:
-                found[f"{group.tasks}/{group.name}/{run.cell}"] = packed(tokens(run))
+                found[group.key(run)] = packed(tokens(run))
     return found
 
 
