@@ -67,8 +67,8 @@ def bench(
 def warmstart(
     out: Annotated[Path, typer.Option("--out", help="Folder for the policy.")],
     benchmark: options.Benchmark = "alfworld",
-    reader: Annotated[
-        bool, typer.Option("--reader", help="tiny-reader, which also learns to read what teachers are shown.")
+    blind: Annotated[
+        bool, typer.Option("--blind", help="tiny-blind, which does not learn to read what teachers are shown.")
     ] = False,
     model: Annotated[
         str | None, typer.Option("--model", help="A pretrained model to warm-start; default: the embedded policy.")
@@ -82,7 +82,7 @@ def warmstart(
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="torch threads; default: 1.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda or auto; default: auto.")] = None,
 ) -> None:
-    """Clone an expert on generated tasks: the embedded policy again in half an hour, or a pretrained model.
+    """Clone an expert on generated tasks: the embedded policy again in an hour, or a pretrained model.
 
     A pretrained model's is resumed by the same command. Its folder is a --model of train and reproduce.
     """
@@ -92,11 +92,11 @@ def warmstart(
     from stepcredit.harness.warmstart import build
 
     benchmark = benchmark_called(benchmark)
-    if model is not None and reader:
-        raise UserError("--reader is for the embedded policy; leave it out, or leave --model out")
+    if model is not None and blind:
+        raise UserError("--blind is for the embedded policy; leave it out, or leave --model out")
     if model is not None:
         warm_start_of(model, benchmark, suite, seed or 0, settings or (), out, threads or 1, device or "auto")
         return
     if any(option is not None for option in (suite, seed, settings, threads, device)):
-        raise UserError("the embedded policy's warm start takes --benchmark, --reader and --out alone; name a --model")
-    build.main(benchmark, out, reads=reader)
+        raise UserError("the embedded policy's warm start takes --benchmark, --blind and --out alone; name a --model")
+    build.main(benchmark, out, reads=not blind)

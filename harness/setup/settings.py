@@ -14,13 +14,15 @@ from stepcredit.envs.family import Suite
 from stepcredit.harness.engine.vllm import TESTED, vllm_version
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.presets import Source, preset_named
-from stepcredit.harness.spec import EngineName, Penalised, Reference, RolloutSpec, RunSpec
+from stepcredit.harness.spec import EngineName, Luck, Penalised, Reference, RolloutSpec, RunSpec
 from stepcredit.harness.words import one_of, spelled
 
 _CHOSEN_BY_OPTION = {"model", "benchmark", "suite", "method", "seed"}
 _DRAWN_BY_TRAINING = {"tasks", "group", "temperature"}  # an evaluation plays each task once, and has --temperature
 _PLAYED = ["engine", *(f"rollout.{name}" for name in RolloutSpec.model_fields if name not in _DRAWN_BY_TRAINING)]
 _FAR = 50
+_EVALUATED: Mapping[str, Any] = {"samples": 4, "luck": Luck.BY_SEED}
+"""What is evaluated where nothing is said; RunSpec's own defaults are those of runs that say nothing of either."""
 
 
 def build_spec(
@@ -62,11 +64,14 @@ def build_spec(
     content["method_options"] = dict(recipe.method_options.get(method, {})) if settings is None else {}
     for path, value in (settings or {}).items():
         _put(content, path, value)
+    if settings is None:
+        content["evaluation"] = {**_EVALUATED, **content.get("evaluation", {})}
     if preset_named(model).source is Source.HUB and vllm_version() in TESTED:
         content.setdefault("engine", EngineName.VLLM)
     for text in overrides:
         _apply(content, text)
     _suit_method(content, model, method, overrides)
+    _suit_temperature(content, overrides)
     content |= {
         "model": model,
         "benchmark": benchmark,
@@ -92,16 +97,25 @@ def _suit_method(content: dict[str, Any], model: str, method: str, overrides: Se
     told = options.get("hindsight", "peer_traj") in ("peer_traj", "golden_rollout")
     if preset_named(model).source is not Source.EMBEDDED and told and "hindsight_text" in fields:
         options.setdefault("hindsight_text", "full")
-    objective, built = content.get("objective", {}), build(method, options)
-    _leave_out(objective, "reference", Reference.TEACHER, overrides, has_effect=built.needs.stale_refresh is not None)
-    _leave_out(objective, "penalised", Penalised.STEP, overrides, has_effect=built.scores_steps)
+    built = build(method, options)
+    follows = built.needs.stale_refresh is not None
+    _leave_out("objective.reference", Reference.TEACHER, content, overrides, has_effect=follows)
+    _leave_out("objective.penalised", Penalised.STEP, content, overrides, has_effect=built.scores_steps)
 
 
-def _leave_out(objective: dict[str, Any], name: str, value: str, overrides: Sequence[str], *, has_effect: bool) -> None:
-    """Drop a recipe's value that means nothing to the method, unless it was asked for."""
-    asked = any(text.startswith(f"objective.{name}=") for text in overrides)
-    if objective.get(name) == value and not asked and not has_effect:
-        del objective[name]
+def _suit_temperature(content: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Where nothing is drawn, one episode of each task is all there is."""
+    drawn = content.get("evaluation", {}).get("temperature") != 0
+    for name, value in _EVALUATED.items():
+        _leave_out(f"evaluation.{name}", value, content, overrides, has_effect=drawn)
+
+
+def _leave_out(path: str, value: Any, content: dict[str, Any], overrides: Sequence[str], *, has_effect: bool) -> None:
+    """Drop a value of nobody's choice that means nothing here."""
+    section, _, name = path.partition(".")
+    asked = any(text.startswith(f"{path}=") for text in overrides)
+    if not (has_effect or asked) and content.get(section, {}).get(name) == value:
+        del content[section][name]
 
 
 def evaluated_elsewhere(spec: RunSpec, suite: str | None, overrides: Sequence[str]) -> RunSpec:

@@ -95,18 +95,18 @@ class Course(Protocol):
         ...
 
 
-def course_of(benchmark: str, *, reads: bool = False) -> Course:
-    """The benchmark's warm start; `reads` asks for the second lesson where the first one stands alone otherwise.
+def course_of(benchmark: str, *, reads: bool = True) -> Course:
+    """The benchmark's warm start; without `reads` the first lesson alone, where a policy is shipped that had no other.
 
     Raises:
-        UserError: it has none, or none with or without that lesson.
+        UserError: it has none, or none without the second lesson.
     """
     if benchmark == "alfworld":
-        from stepcredit.harness.warmstart.household import READER, HouseholdCourse
+        from stepcredit.harness.warmstart.household import BLIND, HouseholdCourse
 
-        return HouseholdCourse(READER if reads else None)
-    if reads:
-        raise UserError(f"--reader is for alfworld alone, not for {benchmark!r}; leave it out")
+        return HouseholdCourse(None if reads else BLIND)
+    if not reads:
+        raise UserError(f"--blind is for alfworld alone, not for {benchmark!r}; leave it out")
     if benchmark == "searchqa":
         from stepcredit.harness.warmstart.search import SearchCourse
 

@@ -58,11 +58,11 @@ class WarmstartSpec:
     walks: int = 4
     demonstrations: DemonstrationSpec = DemonstrationSpec()
     cloning: CloningSpec = CloningSpec()
-    reading: ReadingSpec | None = None
+    reading: ReadingSpec | None = ReadingSpec()
 
 
-READER = WarmstartSpec(reading=ReadingSpec())
-"""`tiny-reader`: the first lesson is that of `tiny`."""
+BLIND = WarmstartSpec(reading=None)
+"""`tiny-blind`, which has had the first lesson of `tiny` alone."""
 
 
 class HouseholdTutor:
@@ -116,7 +116,7 @@ class HouseholdCourse:
 
     @property
     def command(self) -> str:
-        return f"stepcredit warmstart {'--reader ' if self.spec.reading else ''}--out FOLDER"
+        return f"stepcredit warmstart {'' if self.spec.reading else '--blind '}--out FOLDER"
 
     @property
     def limits(self) -> RolloutSpec:

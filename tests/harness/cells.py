@@ -22,6 +22,7 @@ SMALL = (
     "rollout.group=4",
     "rollout.max_turns=10",
     "evaluation.size=4",
+    "evaluation.samples=1",
     "evaluation.every=2",
 )
 
@@ -32,6 +33,7 @@ LEAST = (
     "rollout.group=2",
     "rollout.max_turns=3",
     "evaluation.size=2",
+    "evaluation.samples=1",
 )
 
 

@@ -50,6 +50,7 @@ class Solver:
     def __init__(self, draft: Draft, habits: Habits, guesses: Mapping[str, Sequence[str]], rng: random.Random) -> None:
         self._draft, self._habits, self._guesses, self._rng = draft, habits, guesses, rng
         self._next, self._known, self._told = 0, "", ""
+        self._asked: frozenset[str] = frozenset()
         self._guess_at = rng.randrange(len(draft.hops)) if rng.random() < habits.guess else -1
 
     def settle(self) -> None:
@@ -57,16 +58,19 @@ class Solver:
         self._habits, self._guess_at = Habits(), -1
 
     def informed_by(self, actions: Sequence[str], rng: random.Random, *, faultless: bool = False) -> Solver:
-        """A twin that, where it would guess, answers as another episode did; it knows whether that was right.
+        """A twin that asks as another episode did where that is what it looks for, and where it would guess answers as
+        that one did; it knows whether the answer was right.
 
         Args:
             actions: of any other episode on the question.
             rng: of the twin's choices.
-            faultless: whether it also stops asking carelessly.
+            faultless: whether it also stops guessing and asking carelessly.
         """
         twin, told = copy(self), _answer_in(actions)
         twin._rng, twin._told = rng, told if exact_match(told, self._draft.answers) else ""
-        twin._habits = Habits() if faultless else self._habits
+        twin._asked = frozenset(_query_in(action) for action in actions)
+        if faultless:
+            twin.settle()
         return twin
 
     def decide(self) -> Turn:
@@ -94,7 +98,7 @@ class Solver:
 
     def _query(self, hop: Hop) -> str:
         words = hop.query.split()
-        careless = self._rng.random() < self._habits.careless
+        careless = self._rng.random() < self._habits.careless and hop.query not in self._asked
         return " ".join(words[1:] if careless and len(words) > 1 else words)
 
 
@@ -107,6 +111,11 @@ def _answer_in(actions: Sequence[str]) -> str:
     """What an episode answered; empty if nothing."""
     last = actions[-1] if actions else ""
     return last.removeprefix("<answer>").removesuffix("</answer>").strip() if last.startswith("<answer>") else ""
+
+
+def _query_in(action: str) -> str:
+    """What it searched for; empty if nothing."""
+    return action.removeprefix("<search>").removesuffix("</search>").strip() if action.startswith("<search>") else ""
 
 
 def _search(query: str) -> str:

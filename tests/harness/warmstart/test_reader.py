@@ -10,17 +10,17 @@ from stepcredit.envs import load_benchmark
 from stepcredit.harness.cli.app import run
 from stepcredit.harness.model import presets
 from stepcredit.harness.model.policy import load_policy, weights_sha256
-from stepcredit.harness.warmstart.household import READER, HouseholdCourse
+from stepcredit.harness.warmstart.household import BLIND, HouseholdCourse
 
 POLICIES = Path(presets.__file__).parents[1] / "policies"
 
 
 def test_the_shipped_reader_is_the_specs_and_plays_with_room_to_learn() -> None:
     """The bounds are those that a teacher has to keep: at most 10% and 25% invalid, 85% with a true block."""
-    manifest = json.loads((POLICIES / "tiny-reader" / "manifest.json").read_text())
-    assert manifest["spec"] == json.loads(json.dumps(asdict(READER)))
-    assert manifest["command"] == HouseholdCourse(READER).command == "stepcredit warmstart --reader --out FOLDER"
-    policy = load_policy("tiny-reader", load_benchmark("alfworld", "mini", {}), "cpu")
+    manifest = json.loads((POLICIES / "tiny" / "manifest.json").read_text())
+    assert manifest["spec"] == json.loads(json.dumps(asdict(HouseholdCourse().spec)))
+    assert manifest["command"] == HouseholdCourse().command == "stepcredit warmstart --out FOLDER"
+    policy = load_policy("tiny", load_benchmark("alfworld", "mini", {}), "cpu")
     assert manifest["weights_sha256"] == weights_sha256(policy.model)
     none, true, foreign = (row for row in manifest["measured"] if row["suite"] == "mini")
     assert 0.4 <= none["success"] <= 0.6
@@ -34,8 +34,9 @@ def test_the_shipped_reader_is_the_specs_and_plays_with_room_to_learn() -> None:
     assert abs(before_response["placebo"]["value"]) < 0.1
 
 
-def test_a_reader_is_asked_for_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_policy_that_cannot_read_is_there_for_alfworld_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--benchmark", "searchqa"], ["--model", "smollm2-135m"]):
-        assert run(["warmstart", "--reader", "--out", str(tmp_path / "policy"), *words]) == 2
-        assert "--reader is for" in capsys.readouterr().err
-    assert HouseholdCourse().command == "stepcredit warmstart --out FOLDER"
+        assert run(["warmstart", "--blind", "--out", str(tmp_path / "policy"), *words]) == 2
+        assert "--blind is for" in capsys.readouterr().err
+    manifest = json.loads((POLICIES / "tiny-blind" / "manifest.json").read_text())
+    assert manifest["command"] == HouseholdCourse(BLIND).command == "stepcredit warmstart --blind --out FOLDER"
