@@ -34,7 +34,7 @@ def test_the_shipped_reader_is_the_specs_and_plays_with_room_to_learn() -> None:
     assert abs(before_response["placebo"]["value"]) < 0.1
 
 
-def test_a_policy_that_cannot_read_is_there_for_alfworld_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_policy_that_cannot_read_is_alfworlds_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--benchmark", "searchqa"], ["--model", "smollm2-135m"]):
         assert run(["warmstart", "--blind", "--out", str(tmp_path / "policy"), *words]) == 2
         assert "--blind is for" in capsys.readouterr().err
