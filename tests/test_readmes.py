@@ -72,6 +72,7 @@ NOT_RUN = {
     "stepcredit study run mine.toml": HALF_AN_HOUR,
     "stepcredit train --out results/reference --method grpo --method stepopsd --seed 0 --again": HALF_AN_HOUR,
     "stepcredit evaluate results/reproduce/alfworld-mini-tiny-grpo-s0 --split valid_seen": "after half an hour's run",
+    "stepcredit verify results/reference/alfworld-mini-tiny-grpo-s0 --updates 5": "equal on one kind of machine alone",
     "stepcredit warmstart --model smollm2-135m --suite mini --out smollm2-warm": HALF_AN_HOUR,
     "stepcredit train --model ./smollm2-warm --suite mini --method stepopsd": "after that warm start",
     "stepcredit warmstart --model smollm2-135m --suite mini --device cpu --out warm "

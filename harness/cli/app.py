@@ -29,6 +29,7 @@ from stepcredit.harness.cli import (
     study,
     terminal,
     transcript,
+    verify,
     work,
 )
 
@@ -75,6 +76,7 @@ app.command()(audit.explain)
 app.command()(audit.export_leaderboard)
 app.command()(audit.export)
 app.command()(work.evaluate)
+app.command()(verify.verify)
 app.command()(capability.capability)
 app.command()(serve.serve_retriever)
 app.command()(fetch.fetch_questions)

@@ -46,7 +46,9 @@ def learning_rate(spec: RunSpec, update: int) -> float:
             return settings.lr * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def episodes_of(spec: RunSpec, eval_tasks: int) -> int:
-    """Episodes of the whole run, training and evaluation."""
-    trained = spec.updates * spec.rollout.tasks * spec.rollout.group
-    return trained + eval_tasks * sum(evaluation_samples(spec, update) for update in evaluation_updates(spec))
+def episodes_of(spec: RunSpec, eval_tasks: int, updates: int | None = None) -> int:
+    """Episodes of the run's first updates, or of the whole of it: training, and the evaluations up to there."""
+    last = spec.updates if updates is None else updates
+    evaluations = [update for update in evaluation_updates(spec) if update <= last]
+    trained = last * spec.rollout.tasks * spec.rollout.group
+    return trained + eval_tasks * sum(evaluation_samples(spec, update) for update in evaluations)

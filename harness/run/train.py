@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter
 
 from stepcredit.harness.determinism import Determinism
@@ -52,28 +53,55 @@ def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> 
     Raises:
         UserError: the folder is another run's or in use, a checkpoint is damaged, or a file cannot be written.
     """
-    spec = cell.spec
-    files.make_folder(cell.folder / checkpoint.FOLDER)
-    with files.exclusive(cell.folder / checkpoint.FOLDER):
-        files.remove_leftovers(cell.folder)
+    with _alone_in(cell.folder):
         begun = _enter(cell, parts, switches)
         if cell.complete():
             _let_go(cell)
             return
-        learner = Learner.of(spec, parts)
+        learner = Learner.of(cell.spec, parts)
         state = _resume(cell, learner)
-        while True:
-            report(_progress(cell, parts, state))
-            if state.update in evaluation_updates(spec) and state.evaluated < state.update:
-                _evaluate(cell, parts, learner, state)
-                _save(cell, learner, state)
-            if state.update == spec.updates:
-                break
-            _update(cell, parts, learner, state)
-            if state.update % spec.checkpoint_every == 0 and state.update not in evaluation_updates(spec):
-                _save(cell, learner, state)
-        report(_progress(cell, parts, state))
+        _advance(cell, parts, learner, state, cell.spec.updates, report)
         _finish(cell, begun, learner, state)
+
+
+def begin(cell: Cell, parts: Parts, switches: Determinism, updates: int, report: Reporter) -> RunState:
+    """The first updates of the cell alone, with the evaluations up to there; continued by the same call.
+
+    Raises:
+        UserError: as of `train`.
+    """
+    with _alone_in(cell.folder):
+        _enter(cell, parts, switches)
+        learner = Learner.of(cell.spec, parts)
+        state = _resume(cell, learner)
+        _advance(cell, parts, learner, state, updates, report)
+        _save(cell, learner, state)
+        return state
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the run's folder, without what an interruption left."""
+    files.make_folder(folder / checkpoint.FOLDER)
+    with files.exclusive(folder / checkpoint.FOLDER):
+        files.remove_leftovers(folder)
+        yield
+
+
+def _advance(cell: Cell, parts: Parts, learner: Learner, state: RunState, last: int, report: Reporter) -> None:
+    """Updates and evaluations until so many updates are done."""
+    spec = cell.spec
+    while True:
+        report(_progress(cell, parts, state))
+        if state.update in evaluation_updates(spec) and state.evaluated < state.update:
+            _evaluate(cell, parts, learner, state)
+            _save(cell, learner, state)
+        if state.update >= last:
+            break
+        _update(cell, parts, learner, state)
+        if state.update % spec.checkpoint_every == 0 and state.update not in evaluation_updates(spec):
+            _save(cell, learner, state)
+    report(_progress(cell, parts, state))
 
 
 def _update(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None:
