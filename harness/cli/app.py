@@ -22,6 +22,7 @@ from stepcredit.harness.cli import (
     fetch,
     hindsight,
     inspect,
+    publish,
     recipe,
     serve,
     show,
@@ -75,6 +76,7 @@ app.command()(audit.audit)
 app.command()(audit.explain)
 app.command()(audit.export_leaderboard)
 app.command()(audit.export)
+app.command()(publish.publish)
 app.command()(work.evaluate)
 app.command()(verify.verify)
 app.command()(capability.capability)
