@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Protocol, Self, TextIO
 
 from rich.console import Console
@@ -39,15 +39,18 @@ class Report:
         done: episodes finished.
         total: episodes of the whole cell.
         note: what it did last, in a few words.
+        warning: what somebody should read, once; empty for nearly all.
     """
 
     cell: str
     done: int
     total: int
     note: str
+    warning: str = ""
 
 
 Reporter = Callable[[Report], None]
+_FIELDS = {field.name for field in fields(Report)}
 
 
 class Display(Protocol):
@@ -77,7 +80,7 @@ def decode(line: str) -> Report | None:
         content = plain_json.parse(line)
     except plain_json.JsonError:
         return None
-    if not isinstance(content, dict) or content.keys() != {"cell", "done", "total", "note"}:
+    if not isinstance(content, dict) or content.keys() != _FIELDS:
         return None
     return Report(**content)
 
@@ -129,6 +132,8 @@ class Bars:
         self._progress.update(self._tasks[report.cell], completed=report.done, note=report.note)
         self._done[report.cell] = report.done
         self._progress.update(self._overall, completed=sum(self._done.values()))
+        if report.warning:
+            self._progress.console.print(f"note: {report.cell}: {report.warning}", highlight=False, markup=False)
 
     def finish(self, cell: str, line: str) -> None:
         if cell in self._tasks:
@@ -159,6 +164,8 @@ class Lines:
         now = time.monotonic()
         self._first.setdefault(report.cell, report.done)
         self._done[report.cell] = report.done
+        if report.warning:
+            self._print(f"note: {report.cell}: {report.warning}")
         if now - self._shown.get(report.cell, -self._every_s) < self._every_s:
             return
         self._shown[report.cell] = now

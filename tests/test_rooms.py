@@ -46,7 +46,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("model",),
         ("engine",),
         ("episodes", "record"),
-        ("capability", "fidelity", "setup"),
+        ("capability", "fidelity", "setup", "tracking"),
         ("run", "warmstart"),
         ("credit_study", "imitation"),
         ("bench", "study"),

@@ -44,5 +44,9 @@ Threads = Annotated[int, typer.Option("--threads", min=1, help="torch threads pe
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, or auto: cuda for models from the hub where there is a GPU.")
 ]
+Track = Annotated[
+    list[str] | None,
+    typer.Option("--track", help="Also tell tensorboard, wandb or trackio, where it is installed; repeat for several."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as results/reproduce/<cell>.")]

@@ -119,6 +119,7 @@ def train(
     jobs: options.Jobs = None,
     threads: options.Threads = 1,
     device: options.Device = "auto",
+    track: options.Track = None,
     made_by: MadeBy = None,
 ) -> None:
     """Train one or more runs: each --method with each --seed (default grpo, or the recipe's; seed 0).
@@ -127,7 +128,7 @@ def train(
     """
     choice = Choice(model, benchmark, suite, method or (), seed or _SEEDS[:1], settings or (), recipe)
     specs = choice.specs()
-    given = resources(jobs, threads, device, specs[0].model)
+    given = resources(jobs, threads, device, specs[0].model, track or ())
     run_study(out, specs, given, made_by or context.obj, choice.notes(), copy=again)
     print(f"results: {out}")
     print_outcome(out, specs, (f"stepcredit paper {quote(str(out))}",), copy=again)
@@ -147,6 +148,7 @@ def reproduce(
     jobs: options.Jobs = None,
     threads: options.Threads = 1,
     device: options.Device = "auto",
+    track: options.Track = None,
     made_by: MadeBy = None,
 ) -> None:
     """Train the default study (3 methods x 3 seeds), build its paper, compare it with the committed results."""
@@ -159,7 +161,7 @@ def reproduce(
     family = family_of(name)
     ending = f"-{name}" if family.study is None else family.study
     folder = out or Path(f"results/reproduce{ending}")
-    given = resources(jobs, threads, device, specs[0].model)
+    given = resources(jobs, threads, device, specs[0].model, track or ())
     run_study(folder, specs, given, made_by or context.obj, choice.notes(), examines=family.closed_book)
     if family.closed_book:
         examine_study(folder, specs, given)
@@ -203,18 +205,19 @@ def report(
     print(f"report: {page}" + (f" and {len(beside)} files in {beside[0].parent}" if beside else ""))
 
 
-def resources(jobs: int | None, threads: int, device: str, model: str) -> Resources:
-    """What the runs may use.
+def resources(jobs: int | None, threads: int, device: str, model: str, track: Sequence[str] = ()) -> Resources:
+    """What the runs may use, and which trackers they tell.
 
     Raises:
-        UserError: unknown device, or a GPU asked for where there is none.
+        UserError: unknown device, a GPU asked for where there is none, or a tracker that is not installed.
     """
     from stepcredit.harness.device import resolve
     from stepcredit.harness.model.presets import preset_named
     from stepcredit.harness.study.matrix import Resources
+    from stepcredit.harness.tracking import require
 
     found = resolve(device, preset_named(model).device)
-    return Resources(jobs or _JOBS[found], threads, found)
+    return Resources(jobs or _JOBS[found], threads, found, require(track))
 
 
 def run_study(

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from stepcredit.harness.determinism import Determinism
+from stepcredit.harness.determinism import Determinism, device_name
 from stepcredit.harness.engine.contract import Engine
 from stepcredit.harness.engine.rescore import ModelRescorer
 from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
@@ -43,12 +44,13 @@ from stepcredit.harness.run.tokens import Witness
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import Luck, RunSpec
+from stepcredit.harness.tracking import Numbers, Trackers, numbers_of
 from stepcredit.methods.checks import require_valid
 from stepcredit.methods.contract import Credit, Group, Method, Rescorer
 
 
-def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> None:
-    """Run the cell to its end, from its last checkpoint if it has one.
+def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter, track: Sequence[str] = ()) -> None:
+    """Run the cell to its end, from its last checkpoint if it has one; `track` names trackers to be told of it.
 
     Raises:
         UserError: the folder is another run's or in use, a checkpoint is damaged, or a file cannot be written.
@@ -60,7 +62,11 @@ def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter) -> 
             return
         learner = Learner.of(cell.spec, parts)
         state = _resume(cell, learner)
-        _advance(cell, parts, learner, state, cell.spec.updates, report)
+        trackers = Trackers(cell, track, lambda sentence: report(_progress(cell, parts, state, sentence)))
+        for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
+            report(_progress(cell, parts, state))
+            trackers.tell(partial(_numbers, learner, state), state.update)
+        trackers.close()
         _finish(cell, begun, learner, state)
 
 
@@ -74,7 +80,8 @@ def begin(cell: Cell, parts: Parts, switches: Determinism, updates: int, report:
         _enter(cell, parts, switches)
         learner = Learner.of(cell.spec, parts)
         state = _resume(cell, learner)
-        _advance(cell, parts, learner, state, updates, report)
+        for _ in _advancing(cell, parts, learner, state, updates):
+            report(_progress(cell, parts, state))
         _save(cell, learner, state)
         return state
 
@@ -88,20 +95,26 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def _advance(cell: Cell, parts: Parts, learner: Learner, state: RunState, last: int, report: Reporter) -> None:
-    """Updates and evaluations until so many updates are done."""
+def _advancing(cell: Cell, parts: Parts, learner: Learner, state: RunState, last: int) -> Iterator[None]:
+    """Updates and evaluations until so many updates are done; stops after each to be looked at."""
     spec = cell.spec
+    yield
     while True:
-        report(_progress(cell, parts, state))
         if state.update in evaluation_updates(spec) and state.evaluated < state.update:
             _evaluate(cell, parts, learner, state)
             _save(cell, learner, state)
+            yield
         if state.update >= last:
             break
         _update(cell, parts, learner, state)
         if state.update % spec.checkpoint_every == 0 and state.update not in evaluation_updates(spec):
             _save(cell, learner, state)
-    report(_progress(cell, parts, state))
+        yield
+
+
+def _numbers(learner: Learner, state: RunState) -> Numbers:
+    policy = learner.policy
+    return numbers_of(state, policy.parameters, device_name(policy.model.device.type))
 
 
 def _update(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None:
@@ -249,13 +262,13 @@ def _let_go(cell: Cell) -> None:
     probes.let_go(cell.folder)
 
 
-def _progress(cell: Cell, parts: Parts, state: RunState) -> Report:
+def _progress(cell: Cell, parts: Parts, state: RunState, warning: str = "") -> Report:
     """How far the run is, in episodes, and the training success of its last update."""
     total = episodes_of(cell.spec, len(parts.eval_panel.tasks))
     note = f"update {state.update}/{cell.spec.updates}"
     if state.updates:
         note += f", success {state.updates[-1].success:.0%}"
-    return Report(cell.name, len(state.episodes), total, note)
+    return Report(cell.name, len(state.episodes), total, note, warning)
 
 
 def _peak_rss_mb() -> float:

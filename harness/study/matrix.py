@@ -31,11 +31,12 @@ _ROOT = Path(stepcredit.__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the machine gives: cells at a time, threads each, device."""
+    """What the machine gives: cells at a time, threads each, device; and which trackers are told."""
 
     jobs: int
     threads: int
     device: str
+    track: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,7 @@ class _Pool:
             resources.threads,
             resources.device,
             self._examines,
+            resources.track,
         )
         worker = subprocess.Popen(
             [sys.executable, "-P", "-m", "stepcredit.harness.study.worker"],

@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
+from stepcredit.harness import tracking
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import checkpoint, manifest
 from stepcredit.harness.record.cell import discover, verify_files
@@ -95,7 +96,8 @@ def require_name(repository: str) -> None:
 def _kept(folder: Path, *, checkpoints: bool) -> Iterator[Path]:
     for path in folder.rglob("*"):
         hidden = path.name in _OURS_ALONE or path.suffix == ".tmp"
-        if path.is_file() and not hidden and (checkpoints or checkpoint.FOLDER not in path.parts):
+        left_out = {tracking.FOLDER} if checkpoints else {tracking.FOLDER, checkpoint.FOLDER}
+        if path.is_file() and not hidden and left_out.isdisjoint(path.parts):
             yield path
 
 

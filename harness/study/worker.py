@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Job:
     threads: int
     device: str
     examines: bool
+    track: Sequence[str] = ()
 
     @property
     def cell(self) -> Cell:
@@ -65,7 +67,7 @@ def _run(job: Job) -> None:
     from stepcredit.harness.setup.parts import assemble
 
     switches = determinism.switch_on(job.threads, job.device)
-    train(job.cell, assemble(job.cell.spec, job.device), switches, _print)
+    train(job.cell, assemble(job.cell.spec, job.device), switches, _print, job.track)
     if job.examines:
         from stepcredit.harness.capability.runs import capability_of_run
 
