@@ -49,7 +49,7 @@ def test_training_ends_with_numbers_and_the_next_command(trained: tuple[str, str
     header = next(line for line in lines if line.startswith("run"))
     assert header.split() == ["run", "before", "after", "n", "95%", "interval"]
     row = next(line for line in lines if line.startswith(GRPO))
-    assert re.search(r" \d+\.\d% +\d+\.\d% +3 +\d+\.\d to \d+\.\d", row)
+    assert re.search(r" \d+\.\d% +\d+\.\d% +12 +\d+\.\d to \d+\.\d", row)
     command = shlex.split(lines[lines.index("next:") + 1])
     assert command == ["stepcredit", "paper", str(study)]
     assert said(*command[1:])[0] == f"paper: {study / 'paper'}\n"
