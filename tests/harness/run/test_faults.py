@@ -1,0 +1,64 @@
+"""Whatever call fails while a run works, it says so in a sentence, and the next call of the command gives equal bits.
+
+Every nth call is tried with STEPCREDIT_FAULTS=all (`make faults`), a share of them otherwise. Interrupted calls (EINTR)
+are taken up again by Python itself (PEP 475).
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.record import checkpoint, files, manifest
+from stepcredit.harness.record.cell import Cell
+from tests.harness.faults import SPEC, Call, Fault, faults, run_with
+
+COMPARED = ("episodes.parquet", "updates.parquet", "credits.parquet", "probes.parquet")
+EVERY = 1 if os.environ.get("STEPCREDIT_FAULTS") == "all" else 29
+
+
+def bits(study: Path) -> tuple[str | None, ...]:
+    folder = Cell(study, SPEC).folder
+    found = manifest.read(folder)
+    assert found is not None
+    assert found.final_weights_sha256 != found.policy.weights_sha256, "nothing was learned: a weak test"
+    return (*(files.sha256_of(folder / name) for name in COMPARED), found.final_weights_sha256)
+
+
+def reached(study: Path) -> int:
+    """The update of the last checkpoint that can be read; -1 where there is none."""
+    folder = Cell(study, SPEC).folder
+    whole = [-1]
+    for path in checkpoint.available(folder):
+        try:
+            whole.append(checkpoint.load(path, SPEC.sha256)[0].update)
+        except UserError:
+            raise AssertionError(f"{path.name} is not whole") from None
+    return max(whole)
+
+
+def test_every_fault_is_survived(tmp_path: Path) -> None:
+    undisturbed = run_with(tmp_path / "undisturbed")
+    assert undisturbed.ended
+    expected, seen = bits(tmp_path / "undisturbed"), Counter[Call]()
+    every = faults(undisturbed.calls)
+    assert {fault.call for fault in every} == set(Call)
+    for number, fault in enumerate(every[::EVERY]):
+        survive(tmp_path / str(number), fault, expected)
+        seen[fault.call] += 1
+    print(dict(undisturbed.calls), dict(seen))
+
+
+def survive(study: Path, fault: Fault, expected: tuple[str | None, ...]) -> None:
+    broken = run_with(study, fault)
+    assert broken.ended or (broken.said and "\n" not in broken.said), f"{fault}: {broken.said}"
+    if broken.ended:
+        assert fault.call is Call.REMOVE, f"{fault} went unnoticed"
+    before = reached(study)
+    again = run_with(study)
+    assert again.ended, f"{fault}: {again.said}"
+    assert bits(study) == expected, fault
+    found = manifest.read(Cell(study, SPEC).folder)
+    assert found is not None
+    assert before in (-1, *found.resumed_at), f"{fault}: update {before} was reached, and made again"
+    assert not list(study.rglob("*.tmp")), fault
