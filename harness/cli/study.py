@@ -16,7 +16,7 @@ from stepcredit.harness.cli.outcome import print_outcome
 
 if TYPE_CHECKING:
     from stepcredit.harness.spec import RunSpec
-    from stepcredit.harness.study.matrix import Resources
+    from stepcredit.harness.study.pool import Resources
 
 _MODEL = "tiny"
 _BENCHMARK = "alfworld"
@@ -25,6 +25,7 @@ _SEEDS = (0, 1, 2)
 _DEMO = ("updates=2", "rollout.tasks=4", "rollout.group=4", "evaluation.size=12", "evaluation.every=2")
 _DEMO_SEEDS = (0, 1)
 _JOBS = {"cpu": 2, "cuda": 1}
+_QUEUED = 1000  # whatever a cluster has no room for yet waits there
 
 MadeBy = Annotated[
     str | None,
@@ -120,6 +121,7 @@ def train(
     threads: options.Threads = 1,
     device: options.Device = "auto",
     track: options.Track = None,
+    ray: options.Ray = False,
     made_by: MadeBy = None,
 ) -> None:
     """Train one or more runs: each --method with each --seed (default grpo, or the recipe's; seed 0).
@@ -128,7 +130,7 @@ def train(
     """
     choice = Choice(model, benchmark, suite, method or (), seed or _SEEDS[:1], settings or (), recipe)
     specs = choice.specs()
-    given = resources(jobs, threads, device, specs[0].model, track or ())
+    given = resources(jobs, threads, device, specs[0].model, track or (), ray=ray)
     run_study(out, specs, given, made_by or context.obj, choice.notes(), copy=again)
     print(f"results: {out}")
     print_outcome(out, specs, (f"stepcredit paper {quote(str(out))}",), copy=again)
@@ -149,6 +151,7 @@ def reproduce(
     threads: options.Threads = 1,
     device: options.Device = "auto",
     track: options.Track = None,
+    ray: options.Ray = False,
     made_by: MadeBy = None,
 ) -> None:
     """Train the default study (3 methods x 3 seeds), build its paper, compare it with the committed results."""
@@ -161,7 +164,7 @@ def reproduce(
     family = family_of(name)
     ending = f"-{name}" if family.study is None else family.study
     folder = out or Path(f"results/reproduce{ending}")
-    given = resources(jobs, threads, device, specs[0].model, track or ())
+    given = resources(jobs, threads, device, specs[0].model, track or (), ray=ray)
     run_study(folder, specs, given, made_by or context.obj, choice.notes(), examines=family.closed_book)
     if family.closed_book:
         examine_study(folder, specs, given)
@@ -205,19 +208,24 @@ def report(
     print(f"report: {page}" + (f" and {len(beside)} files in {beside[0].parent}" if beside else ""))
 
 
-def resources(jobs: int | None, threads: int, device: str, model: str, track: Sequence[str] = ()) -> Resources:
+def resources(
+    jobs: int | None, threads: int, device: str, model: str, track: Sequence[str] = (), *, ray: bool = False
+) -> Resources:
     """What the runs may use, and which trackers they tell.
 
     Raises:
-        UserError: unknown device, a GPU asked for where there is none, or a tracker that is not installed.
+        UserError: unknown device, a GPU asked for where there is none, a tracker or Ray that is not installed.
     """
     from stepcredit.harness.device import resolve
     from stepcredit.harness.model.presets import preset_named
-    from stepcredit.harness.study.matrix import Resources
+    from stepcredit.harness.study.cluster import require_ray
+    from stepcredit.harness.study.pool import Resources
     from stepcredit.harness.tracking import require
 
+    if ray:
+        require_ray()
     found = resolve(device, preset_named(model).device)
-    return Resources(jobs or _JOBS[found], threads, found, require(track))
+    return Resources(jobs or (_QUEUED if ray else _JOBS[found]), threads, found, require(track), ray)
 
 
 def run_study(

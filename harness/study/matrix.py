@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import queue
 import signal
-import subprocess
-import sys
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import stepcredit
-from stepcredit.harness import determinism
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.progress import Display, Report, decode, display_for
+from stepcredit.harness.progress import Display, display_for
 from stepcredit.harness.record import checkpoint, files, manifest
 from stepcredit.harness.record.cell import Cell
 from stepcredit.harness.record.manifest import Inputs
 from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.study.cluster import RayPool
 from stepcredit.harness.study.order import Order
-from stepcredit.harness.study.worker import BAD_INPUT, Job
+from stepcredit.harness.study.pool import Event, LocalPool, Pool, Resources, Said
+from stepcredit.harness.study.worker import BAD_INPUT
 from stepcredit.harness.words import counted
-
-_LINES_KEPT = 60
-_ROOT = Path(stepcredit.__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What the machine gives: cells at a time, threads each, device; and which trackers are told."""
-
-    jobs: int
-    threads: int
-    device: str
-    track: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +36,6 @@ class Plan:
         """What the cell is called on the screen: by its study too, where there are several."""
         studies = {own.study for own in (*self.finished, *self.missing)}
         return cell.name if len(studies) == 1 else f"{cell.study.name}/{cell.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """A worker's end, in the queue of events."""
-
-    cell: Cell
-    code: int
-    error: str
 
 
 def cells_of(study: Path, specs: Sequence[RunSpec], *, copy: bool = False) -> list[Cell]:
@@ -116,32 +88,33 @@ def run(plan: Plan, resources: Resources, episodes_of: Callable[[RunSpec], int],
     for cell in plan.missing:
         files.make_folder(cell.folder)
     totals = {plan.title(cell): episodes_of(cell.spec) for cell in plan.missing}
-    order = Order(plan.missing, plan.finished)
-    with display_for(totals, len(plan.finished)) as display, _Pool(resources, plan.title, examines=examines) as pool:
+    order, kind = Order(plan.missing, plan.finished), RayPool if resources.ray else LocalPool
+    with display_for(totals, len(plan.finished)) as display, kind(resources, examines=examines) as pool:
         while order.waiting or pool.running:
             while order.waiting and pool.running < resources.jobs:
                 pool.start(order.next())
-            ended = _take_in(pool.next_event(), pool, display)
+            ended = _take_in(pool.next_event(), pool, plan, display)
             if ended is not None:
                 order.learn(ended)
 
 
-def _take_in(event: Report | _Ended, pool: _Pool, display: Display) -> Cell | None:
+def _take_in(event: Event, pool: Pool, plan: Plan, display: Display) -> Cell | None:
     """Show a report, or the end of a cell; the cell, if it is complete."""
-    if isinstance(event, Report):
-        display.show(event)
+    title = plan.title(event.cell)
+    if isinstance(event, Said):
+        display.show(replace(event.report, cell=title))
         return None
-    pool.ended(event.cell)
+    pool.forget(event.cell)
     if event.code == BAD_INPUT:
         raise UserError(event.error.strip().splitlines()[-1])
     if event.code < 0:
         raise UserError(
-            f"the worker of {pool.title(event.cell)} was killed by {signal.Signals(-event.code).name} "
+            f"the worker of {title} was killed by {signal.Signals(-event.code).name} "
             "(out of memory, perhaps: try --jobs 1); run the same command again to resume"
         )
     if event.code > 0:
-        raise RuntimeError(f"the worker of {pool.title(event.cell)} failed\n{event.error}")
-    display.finish(pool.title(event.cell), summary(event.cell.folder))
+        raise RuntimeError(f"the worker of {title} failed\n{event.error}")
+    display.finish(title, summary(event.cell.folder))
     return event.cell
 
 
@@ -151,84 +124,3 @@ def summary(folder: Path) -> str:
     if found is None:
         raise UserError(f"{folder} holds no manifest; run its command again")
     return f"{found.cell}: {counted(found.spec.updates, 'update')} in {found.wall_s:.0f} s, {found.peak_rss_mb:.0f} MB"
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """The worker's variables: fixed threads, this process's source tree, and UTF-8 on its pipes."""
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-    spoken = {"PYTHONPATH": path, "PYTHONIOENCODING": "utf-8:backslashreplace"}
-    return {**os.environ, **determinism.environment(threads), **spoken}
-
-
-class _Pool:
-    """The worker processes, and the queue of what they report."""
-
-    def __init__(self, resources: Resources, title: Callable[[Cell], str], *, examines: bool) -> None:
-        self._resources, self._examines, self.title = resources, examines, title
-        self._events: queue.Queue[Report | _Ended] = queue.Queue()
-        self._workers: dict[Path, subprocess.Popen[str]] = {}
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        for worker in self._workers.values():
-            worker.kill()
-        for worker in self._workers.values():
-            worker.wait()
-
-    @property
-    def running(self) -> int:
-        """Workers at work."""
-        return len(self._workers)
-
-    def start(self, cell: Cell) -> None:
-        """Start a worker for the cell."""
-        resources = self._resources
-        job = Job(
-            str(cell.study.resolve()),
-            cell.spec.model_dump(mode="json"),
-            cell.copy,
-            resources.threads,
-            resources.device,
-            self._examines,
-            resources.track,
-        )
-        worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", "stepcredit.harness.study.worker"],
-            env=_environment(resources.threads),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="backslashreplace",
-        )
-        self._workers[cell.folder] = worker
-        threading.Thread(target=self._listen, args=(cell, worker), daemon=True).start()
-        assert worker.stdin is not None
-        worker.stdin.write(job.encode() + "\n")
-        worker.stdin.flush()
-
-    def ended(self, cell: Cell) -> None:
-        """Forget a worker that has ended."""
-        del self._workers[cell.folder]
-
-    def next_event(self) -> Report | _Ended:
-        """Wait for the next report or end."""
-        while True:
-            try:
-                return self._events.get(timeout=1.0)
-            except queue.Empty:
-                continue
-
-    def _listen(self, cell: Cell, worker: subprocess.Popen[str]) -> None:
-        """Turn the worker's lines into reports; the last of the others say what went wrong, if something did."""
-        assert worker.stdout is not None
-        said: deque[str] = deque(maxlen=_LINES_KEPT)
-        for line in worker.stdout:
-            report = decode(line)
-            if report is None:
-                said.append(line)
-            else:
-                self._events.put(replace(report, cell=self.title(cell)))
-        self._events.put(_Ended(cell, worker.wait(), "".join(said)))

@@ -15,7 +15,7 @@ from stepcredit.harness.model.presets import Source, preset_named
 from stepcredit.harness.setup.teacher import teacher_shape
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.study.budget import Budget, When, budget_of, changes_that_fit, gibibytes
-from stepcredit.harness.study.matrix import Resources
+from stepcredit.harness.study.pool import Resources
 
 
 def require_room(out: Path, missing: Sequence[RunSpec], given: Resources) -> str | None:
@@ -29,6 +29,8 @@ def require_room(out: Path, missing: Sequence[RunSpec], given: Resources) -> str
     Raises:
         UserError: too little memory or disk, or a sequence may be longer than a micro-batch.
     """
+    if given.ray:
+        return None  # a cluster's nodes have rooms of their own
     budgets = [_require_memory(spec, given) for spec in missing if preset_named(spec.model).source != Source.EMBEDDED]
     if not budgets:
         return None

@@ -47,11 +47,16 @@ class Job:
         """One JSON line."""
         return json.dumps(asdict(self))
 
+    @classmethod
+    def decode(cls, line: str) -> Job:
+        """The inverse of `encode`."""
+        return cls(**json.loads(line))
+
 
 def main() -> int:
     """Run one cell; the exit code is 0, or 2 with a sentence on standard error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    job = Job(**json.loads(sys.stdin.readline()))
+    job = Job.decode(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         _run(job)

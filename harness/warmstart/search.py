@@ -57,7 +57,7 @@ class SearchDemonstrationSpec:
         searches: searches of a drill.
     """
 
-    habits: Habits = Habits(guess=0.2, careless=0.1)
+    habits: Habits = Habits(guess=0.4, careless=0.1)
     wrong: float = 0.05
     hinted: float = 0.35
     observation_weight: float = 0.3
@@ -195,7 +195,7 @@ class SearchWarmstartSpec:
     layers: int = 3
     hidden: int = 128
     demonstrations: SearchDemonstrationSpec = SearchDemonstrationSpec()
-    cloning: CloningSpec = CloningSpec(steps=6000)
+    cloning: CloningSpec = CloningSpec(steps=5000)
     reading: ReadingSpec | None = ReadingSpec(shown=2)
 
 

@@ -11,7 +11,7 @@ from stepcredit.harness.device import Wish, resolve
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.setup.settings import build_spec, with_settings
 from stepcredit.harness.spec import RunSpec
-from stepcredit.harness.study.matrix import Resources
+from stepcredit.harness.study.pool import Resources
 from stepcredit.harness.study.room import require_room
 from tests.harness.hub import put_qwen
 
