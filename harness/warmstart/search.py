@@ -57,7 +57,7 @@ class SearchDemonstrationSpec:
         searches: searches of a drill.
     """
 
-    habits: Habits = Habits(guess=0.4, careless=0.1)
+    habits: Habits = Habits(guess=0.2, careless=0.1)
     wrong: float = 0.05
     hinted: float = 0.35
     observation_weight: float = 0.3
@@ -83,15 +83,10 @@ class SearchDemonstrator:
                 retriever = Bm25Retriever(synthetic_corpus(number), cache=Path(folder))
                 facts = facts_of(Subjects(make_world(number), "train"))
                 for draft in islice(endless_drafts(number, rng), self._spec.per_world):
-                    yield self.demonstration(draft, facts, retriever, rng)
-
-    def demonstration(
-        self, draft: Draft, facts: Sequence[Sequence[Hop]], retriever: Retriever, rng: random.Random
-    ) -> Demonstration:
-        """An episode of the question, or a drill on some of the facts."""
-        if rng.random() < self._spec.drills:
-            return self.drill(rng.sample(facts, self._spec.searches), retriever, rng)
-        return self.episode(draft, retriever, rng)
+                    if rng.random() < self._spec.drills:
+                        yield self.drill(rng.sample(facts, self._spec.searches), retriever, rng)
+                    else:
+                        yield self.episode(draft, retriever, rng)
 
     def episode(self, draft: Draft, retriever: Retriever, rng: random.Random) -> Demonstration:
         """One episode."""
@@ -104,7 +99,7 @@ class SearchDemonstrator:
         for number in range(Rules().searches + 1):
             if number == hint_at:
                 tape.show(self._transcript, "\n".join(hint))
-                solver = solver.informed_by(hint, rng)
+                solver.settle()
             turn, imitated = shown_turn(solver, spec.wrong, rng)
             result = env.step(turn.action)
             tape.write(self._transcript.response(response_of(turn)), float(imitated))
@@ -172,14 +167,13 @@ def search_lessons(demonstrator: SearchDemonstrator, first: int, a_world: int, r
     for number in count(first):
         with TemporaryDirectory() as folder:
             retriever = Bm25Retriever(synthetic_corpus(number), cache=Path(folder))
-        facts = facts_of(Subjects(make_world(number), "train"))
         for place, draft in enumerate(islice(endless_drafts(number, rng), a_world)):
             yield Lesson(
                 Task(f"reading/{number}/{place}", "nq", "0" * 64),
                 partial(SearchQaEnv, question_of(draft), retriever, Rules()),
                 partial(SearchTutor, draft, guesses),
                 partial(_solved, draft),
-                partial(demonstrator.demonstration, draft, facts, retriever),
+                partial(demonstrator.episode, draft, retriever),
             )
 
 
@@ -195,8 +189,8 @@ class SearchWarmstartSpec:
     layers: int = 3
     hidden: int = 128
     demonstrations: SearchDemonstrationSpec = SearchDemonstrationSpec()
-    cloning: CloningSpec = CloningSpec(steps=5000)
-    reading: ReadingSpec | None = ReadingSpec(shown=2)
+    cloning: CloningSpec = CloningSpec(steps=3000)
+    reading: ReadingSpec | None = None
 
 
 class SearchCourse:

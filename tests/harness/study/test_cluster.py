@@ -98,11 +98,12 @@ def ended(pool: cluster.RayPool) -> Ended:
 
 
 def test_what_a_node_lacks_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = manifest.versions()
     with cluster.RayPool(GIVEN, examines=False) as pool:
         pool.start(Cell(tmp_path / "nowhere", SPECS[0]))
         first = ended(pool)
         pool.forget(first.cell)
-        monkeypatch.setattr(manifest, "versions", lambda: {"torch": "1.0"})
+        monkeypatch.setattr(manifest, "versions", lambda: {**there, "torch": "1.0"})
         pool.start(Cell(tmp_path, SPECS[0]))
         second = ended(pool)
         pool.forget(second.cell)
