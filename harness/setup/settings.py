@@ -64,8 +64,7 @@ def build_spec(
     content["method_options"] = dict(recipe.method_options.get(method, {})) if settings is None else {}
     for path, value in (settings or {}).items():
         _put(content, path, value)
-    if settings is None:
-        content["evaluation"] = {**_EVALUATED, **content.get("evaluation", {})}
+    content["evaluation"] = {**_EVALUATED, **content.get("evaluation", {})}
     if preset_named(model).source is Source.HUB and vllm_version() in TESTED:
         content.setdefault("engine", EngineName.VLLM)
     for text in overrides:

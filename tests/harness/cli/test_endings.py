@@ -99,7 +99,7 @@ def test_runs_have_percentages_with_n(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("COLUMNS", "300")
     out, _ = said("runs", str(ROOT / "results" / "reference"))
     row = next(line for line in out.splitlines() if f"/{GRPO} " in line)
-    assert re.search(r"complete +100/100 +50\.8% +63\.7% +240 +57\.5 to 69\.6", row)
+    assert re.search(r"complete +100/100 +48\.9% +75\.7% +960 +71\.5 to 79\.5", row)
 
 
 @pytest.fixture
