@@ -31,6 +31,7 @@ SMALL = (
     "rollout.tasks=3",
     "rollout.group=4",
     "evaluation.per_subset=2",
+    "evaluation.samples=1",
     "evaluation.every=1",
 )
 

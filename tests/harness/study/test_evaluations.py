@@ -27,7 +27,14 @@ DATA = {
     "another answer": (PASSAGES, [QUESTIONS[0] | {"answers": ["the sea"]}, *QUESTIONS[1:]]),
     "one question less": (PASSAGES, QUESTIONS[1:]),
 }
-TRAIN = ("checkpoint_every=1", "updates=1", "rollout.tasks=2", "rollout.group=2", "evaluation.size=2")
+TRAIN = (
+    "checkpoint_every=1",
+    "updates=1",
+    "rollout.tasks=2",
+    "rollout.group=2",
+    "evaluation.size=2",
+    "evaluation.samples=1",
+)
 
 
 def write_data(folder: Path, passages: Sequence[Any], questions: Sequence[Any]) -> Path:
