@@ -75,7 +75,7 @@ def save(cell: Path, spec_sha256: str, state: RunState, weights: SavedWeights) -
     files.make_folder(folder)
     path = folder / f"update-{state.update:06d}.ckpt"
     for old in [other for other in available(cell) if other != path][: 1 - KEPT]:
-        old.unlink()
+        files.discard(old)
     with files.atomic(path) as file:
         file.write(b"\0" * _HEADER_BYTES)
         body = _HashingWriter(file)
@@ -94,7 +94,7 @@ def settle(cell: Path, spec_sha256: str, state: RunState, weights: SavedWeights)
     last = save(cell, spec_sha256, state, SavedWeights(weights.model))
     for old in available(cell):
         if old != last:
-            old.unlink()
+            files.discard(old)
 
 
 def available(cell: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -70,7 +70,8 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
             disk.sync_folder(path.parent)
         except BaseException:
-            discard(temporary)
+            with suppress(UserError):  # what failed first is what counts; whoever comes next clears it away
+                discard(temporary)
             raise
     except OSError as error:
         raise explain(error, path) from error
@@ -197,5 +198,12 @@ def _locked(file: BinaryIO, wait_s: float) -> bool:
 
 
 def discard(path: Path) -> None:
-    """Delete the file, if it is there."""
-    path.unlink(missing_ok=True)
+    """Delete the file, if it is there.
+
+    Raises:
+        UserError: it cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise explain(error, path) from error
