@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import socket
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from stepcredit.harness.study.worker import BAD_INPUT, Job
 ADDRESS = "RAY_ADDRESS"
 _RETRIES = 20
 _PATIENCE_S = 1.0
+_KNOCKS_S = 10.0
 
 
 def require_ray() -> None:
@@ -52,8 +54,9 @@ class RayPool:
 
         address = os.environ.get(ADDRESS)
         try:
+            _require_answer(address)
             ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             what = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
             raise UserError(f"{what} cannot be used: {str(error).strip().splitlines()[0]}; set {ADDRESS}") from error
         self._said = Queue()
@@ -108,6 +111,17 @@ class RayPool:
         except ray.exceptions.RayError as failure:
             code, error = BAD_INPUT, f"Ray gave up on it after {_RETRIES} tries: {str(failure).strip().splitlines()[0]}"
         return Ended(self._cells[done[0]], code, error)
+
+
+def _require_answer(address: str | None) -> None:
+    """Ray itself knocks for minutes.
+
+    Raises:
+        OSError: nobody listens at HOST:PORT.
+    """
+    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCKS_S).close()
 
 
 def _work(encoded: str, versions: dict[str, str], said: Any) -> tuple[int, str]:

@@ -116,7 +116,6 @@ def test_what_a_node_lacks_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cluster.ADDRESS, "127.0.0.1:1")
-    monkeypatch.setenv("RAY_gcs_rpc_server_connect_timeout_s", "1")
     with pytest.raises(UserError, match=r"the Ray cluster at 127.0.0.1:1 cannot be used: .*; set RAY_ADDRESS"):
         cluster.RayPool(GIVEN, examines=False).__enter__()
 
