@@ -186,6 +186,18 @@ def read(folder: Path) -> Manifest | None:
     return found
 
 
+def require(folder: Path) -> Manifest:
+    """The manifest of a run's folder.
+
+    Raises:
+        UserError: there is none, or as of `read`.
+    """
+    found = read(folder)
+    if found is None:
+        raise UserError(f"{folder} holds no run (it has no {NAME}); `stepcredit runs` lists runs")
+    return found
+
+
 def require_same_spec(found: Manifest, spec: RunSpec, folder: Path) -> None:
     """Refuse a folder that another spec wrote.
 

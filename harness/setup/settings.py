@@ -38,7 +38,8 @@ def build_spec(
     """The preset's settings, then the overrides, then the benchmark's and the method's defaults for what is left open.
 
     A model from the hub is run by vLLM where a tested version is installed, if nothing else is said. On another suite
-    than the preset's, episodes get that suite's limits. Names are taken in any case and spelling.
+    than the preset's, episodes get that suite's limits. Evaluations have four samples a task and draws by seed, unless
+    they are greedy or something else is said. Names are taken in any case and spelling.
 
     Args:
         model: preset of the policy.

@@ -18,7 +18,6 @@ from stepcredit.harness.determinism import Determinism, switch_on
 from stepcredit.harness.device import resolve
 from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
 from stepcredit.harness.episodes.player import Player
-from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.adapters import take_over
 from stepcredit.harness.model.policy import load_policy
 from stepcredit.harness.model.presets import preset_named
@@ -179,9 +178,7 @@ def identity_of(folder: Path, request: Request, threads: int, device: str) -> Id
 
 
 def _settle(folder: Path, request: Request, threads: int, device: str) -> _Job:
-    run = manifest.read(folder)
-    if run is None:
-        raise UserError(f"{folder} holds no run (it has no {manifest.NAME}); `stepcredit runs` lists runs")
+    run = manifest.require(folder)
     spec = evaluated_elsewhere(run.spec, request.suite, request.settings)
     benchmark = load_benchmark(spec.benchmark, spec.suite, spec.env_options)
     split = benchmark.panel(request.split or spec.evaluation.split)

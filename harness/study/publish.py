@@ -97,7 +97,7 @@ def _kept(folder: Path, *, checkpoints: bool) -> Iterator[Path]:
     for path in folder.rglob("*"):
         hidden = path.name in _OURS_ALONE or path.suffix == ".tmp"
         left_out = {tracking.FOLDER} if checkpoints else {tracking.FOLDER, checkpoint.FOLDER}
-        if path.is_file() and not hidden and left_out.isdisjoint(path.parts):
+        if path.is_file() and not hidden and left_out.isdisjoint(path.relative_to(folder).parts):
             yield path
 
 

@@ -79,7 +79,7 @@ def verify_run(
     found = _complete(folder)
     last = found.spec.updates if updates is None else min(updates, found.spec.updates)
     where = resolve(device, preset_named(found.spec.model).device)
-    parts, switches = assemble(found.spec, where), switch_on(found.threads, where)
+    switches, parts = switch_on(found.threads, where), assemble(found.spec, where)
     _require_same(found, parts, folder)
     total = episodes_of(found.spec, len(parts.eval_panel.tasks), last)
     with _scratch(found) as study:
@@ -92,9 +92,7 @@ def verify_run(
 
 
 def _complete(folder: Path) -> Manifest:
-    found = manifest.read(folder)
-    if found is None:
-        raise UserError(f"{folder} holds no run (it has no {manifest.NAME}); `stepcredit runs` lists runs")
+    found = manifest.require(folder)
     if found.status is not Status.COMPLETE:
         raise UserError(f"{folder} is not complete, so there is nothing to compare with yet; finish the run first")
     verify_files(found, folder)

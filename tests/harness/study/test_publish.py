@@ -18,7 +18,7 @@ from tests.harness.cells import LEAST, run_here, small_spec
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, spec = tmp_path_factory.mktemp("study"), small_spec(*LEAST, method="grpo")
+    folder, spec = tmp_path_factory.mktemp("out") / "checkpoints", small_spec(*LEAST, method="grpo")
     run_here(folder, spec.model_dump(mode="json"))
     return folder
 
@@ -87,7 +87,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def below(study: Path) -> dict[str, bytes]:
     """Every file that others need."""
-    paths = (path for path in study.rglob("*") if path.is_file() and "checkpoints" not in path.parts)
+    files_below = (path for path in study.rglob("*") if path.is_file())
+    paths = (path for path in files_below if "checkpoints" not in path.relative_to(study).parts)
     return {str(path.relative_to(study)): path.read_bytes() for path in paths if not path.name.startswith(".")}
 
 
