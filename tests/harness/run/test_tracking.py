@@ -79,6 +79,19 @@ def test_trackio_has_the_run_and_its_settings(tmp_path: Path, untracked: Path, m
     assert one.name == f"study/{folder.name}"
 
 
+@installed("wandb")
+def test_weights_and_biases_keeps_the_run_off_line(
+    tmp_path: Path, untracked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder, reports = tracked(tmp_path, "wandb")
+    assert hashes(folder) == hashes(untracked)
+    assert [report.warning for report in reports if report.warning] == []
+    (kept,) = (folder / tracking.FOLDER).glob("wandb/offline-run-*/run-*.wandb")
+    assert kept.stem == f"run-{SPEC.sha256[:16]}"
+    assert b"train/entropy" in kept.read_bytes()
+
+
 class _Dying:
     """A tracker whose server goes away."""
 
