@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import random
 import signal
 import threading
 import time
@@ -21,6 +22,7 @@ from tests.harness.cells import run_here, small_spec
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 SPECS = [small_spec(method="grpo", seed=seed) for seed in (0, 1)]
 GIVEN = Resources(1000, 1, "cpu", ray=True)
+KILLS = int(os.environ.get("STEPCREDIT_RAY_KILLS", "1"))
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +64,17 @@ def test_a_cluster_makes_the_bits_of_one_machine(tmp_path: Path, local: Path) ->
     assert bits(tmp_path) == bits(local)
 
 
-def test_a_worker_that_is_killed_is_replaced(tmp_path: Path, local: Path) -> None:
+@pytest.mark.parametrize("moment", range(KILLS))
+def test_a_worker_that_is_killed_is_replaced(tmp_path: Path, local: Path, moment: int) -> None:
     """Ray's own process, with ours below it; Ray starts another, which goes on from the last checkpoint."""
     killed: list[int] = []
+    patience = random.Random(f"ray kill {moment}").random()
 
     def kill() -> None:
         while not killed:
             time.sleep(0.05)
             if list(tmp_path.rglob("update-000001.ckpt")):
+                time.sleep(patience)
                 killed.extend(ray_workers()[:1])
                 for process in killed:
                     os.kill(process, signal.SIGKILL)
