@@ -20,12 +20,13 @@ from stepcredit.harness.engine.rescore import ModelRescorer
 from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
 from stepcredit.harness.episodes.reward import paid
 from stepcredit.harness.episodes.rollout import rollout
+from stepcredit.harness.errors import Diverged
 from stepcredit.harness.model.policy import weights_sha256
 from stepcredit.harness.progress import Report, Reporter
 from stepcredit.harness.record import checkpoint, files, manifest
 from stepcredit.harness.record.cell import CREDITS, EPISODES, PROBES, RESULTS, TIMINGS, UPDATES, Cell
 from stepcredit.harness.record.checkpoint import RunState
-from stepcredit.harness.record.manifest import Manifest, Status
+from stepcredit.harness.record.manifest import Manifest, Status, Stopped
 from stepcredit.harness.record.rows import (
     EpisodeRow,
     TimingRow,
@@ -40,6 +41,7 @@ from stepcredit.harness.run import probes, tokens
 from stepcredit.harness.run.given import complete
 from stepcredit.harness.run.learner import Learner
 from stepcredit.harness.run.schedule import episodes_of, evaluation_samples, evaluation_updates, tasks_of_update
+from stepcredit.harness.run.stopping import stop_before, stops_on
 from stepcredit.harness.run.tokens import Witness
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
@@ -47,6 +49,7 @@ from stepcredit.harness.spec import Luck, RunSpec
 from stepcredit.harness.tracking import Numbers, Trackers, numbers_of
 from stepcredit.methods.checks import require_valid
 from stepcredit.methods.contract import Credit, Group, Method, Rescorer
+from stepcredit.paper.health import Condition
 
 
 def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter, track: Sequence[str] = ()) -> None:
@@ -57,15 +60,16 @@ def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter, tra
     """
     with _alone_in(cell.folder):
         begun = _enter(cell, parts, switches)
-        if cell.complete():
+        if cell.ended():
             _let_go(cell)
             return
         learner = Learner.of(cell.spec, parts)
         state = _resume(cell, learner)
         trackers = Trackers(cell, track, lambda sentence: report(_progress(cell, parts, state, sentence)))
-        for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
-            report(_progress(cell, parts, state))
-            trackers.tell(partial(_numbers, learner, state), state.update)
+        with _told_if_diverged(cell, begun, state):
+            for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
+                report(_progress(cell, parts, state))
+                trackers.tell(partial(_numbers, learner, state), state.update)
         trackers.close()
         _finish(cell, begun, learner, state)
 
@@ -95,21 +99,46 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _told_if_diverged(cell: Cell, begun: Manifest, state: RunState) -> Iterator[None]:
+    """The manifest of a run whose loss is not finite says so: the same command again ends in the same place."""
+    try:
+        yield
+    except Diverged as error:
+        begun.model_copy(update={"diverged": f"{error.seen} in update {state.update}"}).write(cell.folder)
+        raise
+
+
 def _advancing(cell: Cell, parts: Parts, learner: Learner, state: RunState, last: int) -> Iterator[None]:
-    """Updates and evaluations until so many updates are done; stops after each to be looked at."""
+    """Updates and evaluations until so many updates are done or the run is to stop; pauses after each to be looked
+    at."""
     spec = cell.spec
     yield
     while True:
-        if state.update in evaluation_updates(spec) and state.evaluated < state.update:
+        due = state.update in evaluation_updates(spec) or state.stopped is not None
+        if due and state.evaluated < state.update:
             _evaluate(cell, parts, learner, state)
             _save(cell, learner, state)
             yield
-        if state.update >= last:
+        if state.update >= last or state.stopped is not None:
             break
-        _update(cell, parts, learner, state)
+        state.stopped = stop_before(spec.stop, state) or _update_or_stop(cell, parts, learner, state)
         if state.update % spec.checkpoint_every == 0 and state.update not in evaluation_updates(spec):
             _save(cell, learner, state)
         yield
+
+
+def _update_or_stop(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> Stopped | None:
+    """One update; or why there is none."""
+    try:
+        _update(cell, parts, learner, state)
+    except Diverged as error:
+        if not stops_on(cell.spec.stop, Condition.NOT_FINITE):
+            raise
+        return Stopped(
+            update=state.update, condition=Condition.NOT_FINITE, reason=f"{error.seen} in update {state.update}"
+        )
+    return None
 
 
 def _numbers(learner: Learner, state: RunState) -> Numbers:
@@ -244,7 +273,9 @@ def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> N
     tokens.gather(cell.folder, cell.spec.updates, cell.folder / CREDITS)
     write_rows(cell.folder / PROBES, probes.probed(cell.folder, learner.policy, cell.spec), ProbeRow)
     done = {
-        "status": Status.COMPLETE,
+        "status": Status.COMPLETE if state.stopped is None else Status.STOPPED,
+        "stopped": state.stopped,
+        "diverged": "",
         "update0_rollouts_sha256": state.updates[0].rollouts_sha256 if state.updates else None,
         "final_weights_sha256": weights_sha256(learner.policy.model),
         "files": {name: files.sha256_of(cell.folder / name) for name in RESULTS},

@@ -18,7 +18,7 @@ from stepcredit.harness.model.presets import preset_named
 from stepcredit.harness.progress import Report
 from stepcredit.harness.record import files, manifest
 from stepcredit.harness.record.cell import CREDITS, EPISODES, PROBES, UPDATES, Cell, verify_files
-from stepcredit.harness.record.manifest import Manifest, Status, differences
+from stepcredit.harness.record.manifest import Manifest, differences
 from stepcredit.harness.record.rows import EpisodeRow, UpdateRow, read_rows
 from stepcredit.harness.run.schedule import episodes_of
 from stepcredit.harness.run.train import begin, train
@@ -77,23 +77,24 @@ def verify_run(
         EnvError: its benchmark or its data cannot be had.
     """
     found = _complete(folder)
-    last = found.spec.updates if updates is None else min(updates, found.spec.updates)
+    last = found.updates if updates is None else min(updates, found.updates)
     where = resolve(device, preset_named(found.spec.model).device)
     switches, parts = switch_on(found.threads, where), assemble(found.spec, where)
     _require_same(found, parts, folder)
     total = episodes_of(found.spec, len(parts.eval_panel.tasks), last)
     with _scratch(found) as study:
         cell = Cell(study, found.spec, copy=found.replicate_of is not None)
-        again = _made_again(cell, parts, switches, last, lambda now: report(now.done, total))
-        hashes = _hashes(found, cell.folder) if last == found.spec.updates else ()
+        whole = last == found.updates
+        again = _made_again(cell, parts, switches, None if whole else last, lambda now: report(now.done, total))
+        hashes = _hashes(found, cell.folder) if whole else ()
         there, here = _read(folder).until(last), again.until(last)
         differing = (*_differing(there, here), *hashes)
-    return Verdict(last, found.spec.updates, len(there), differing, _elsewhere(found, switches))
+    return Verdict(last, found.updates, len(there), differing, _elsewhere(found, switches))
 
 
 def _complete(folder: Path) -> Manifest:
     found = manifest.require(folder)
-    if found.status is not Status.COMPLETE:
+    if not found.status.ended:
         raise UserError(f"{folder} is not complete, so there is nothing to compare with yet; finish the run first")
     verify_files(found, folder)
     return found
@@ -121,8 +122,11 @@ def _scratch(found: Manifest) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def _made_again(cell: Cell, parts: Parts, switches: Determinism, last: int, report: Callable[[Report], None]) -> _Rows:
-    if last < cell.spec.updates:
+def _made_again(
+    cell: Cell, parts: Parts, switches: Determinism, last: int | None, report: Callable[[Report], None]
+) -> _Rows:
+    """The first updates; None for the whole run, to where its rule stops it."""
+    if last is not None:
         state = begin(cell, parts, switches, last, report)
         return _Rows(state.episodes, state.updates)
     train(cell, parts, switches, report)
