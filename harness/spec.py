@@ -306,8 +306,13 @@ class StopSpec(Recorded):
     after: int | None = Field(None, ge=1)
     """The run stops where one of the conditions has held for so many updates in a row, and is recorded as stopped; None
     lets it go on to its end."""
-    on: tuple[Condition, ...] = tuple(Condition)
-    """The conditions, see `stepcredit.paper.health`: a JSON list, or names between commas."""
+    on: tuple[Condition, ...] | None = None
+    """Which conditions, see `stepcredit.paper.health`: a JSON list, or names between commas. None is all of them."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Those on which the run stops."""
+        return () if self.after is None else tuple(Condition) if self.on is None else self.on
 
     @field_validator("on", mode="before")
     @classmethod
@@ -316,11 +321,11 @@ class StopSpec(Recorded):
 
     @field_validator("on")
     @classmethod
-    def _in_order(cls, value: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    def _in_order(cls, value: tuple[Condition, ...] | None) -> tuple[Condition, ...] | None:
         """Each once and always in one order, so that equal rules have equal hashes."""
-        if not value:
+        if value == ():
             raise ValueError("stop.on names no condition; leave it out to stop on any of them")
-        return tuple(condition for condition in Condition if condition in value)
+        return None if value is None else tuple(condition for condition in Condition if condition in value)
 
     @model_validator(mode="after")
     def _require_effect(self) -> Self:

@@ -41,7 +41,7 @@ from stepcredit.harness.run import probes, tokens
 from stepcredit.harness.run.given import complete
 from stepcredit.harness.run.learner import Learner
 from stepcredit.harness.run.schedule import episodes_of, evaluation_samples, evaluation_updates, tasks_of_update
-from stepcredit.harness.run.stopping import stop_before, stops_on
+from stepcredit.harness.run.stopping import stop_before
 from stepcredit.harness.run.tokens import Witness
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
@@ -133,7 +133,7 @@ def _update_or_stop(cell: Cell, parts: Parts, learner: Learner, state: RunState)
     try:
         _update(cell, parts, learner, state)
     except Diverged as error:
-        if not stops_on(cell.spec.stop, Condition.NOT_FINITE):
+        if Condition.NOT_FINITE not in cell.spec.stop.conditions:
             raise
         return Stopped(
             update=state.update, condition=Condition.NOT_FINITE, reason=f"{error.seen} in update {state.update}"

@@ -119,7 +119,7 @@ def test_a_rule_changes_no_hash_until_it_is_set() -> None:
         with_settings(BROKEN, ["stop.after=3", f"stop.on={names}"]) for names in ("cut,entropy", '["entropy","cut"]')
     ]
     assert both[0].sha256 == both[1].sha256 != BROKEN.sha256
-    assert StopSpec(after=3).on == tuple(Condition)
+    assert StopSpec(after=3).conditions == tuple(Condition)
 
 
 @pytest.mark.parametrize(
