@@ -17,6 +17,7 @@ from stepcredit.envs.panel import Panel
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import files
 from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.utilisation import Peak
 from stepcredit.methods.recorded import Recorded
 from stepcredit.paper.health import Condition
 
@@ -103,7 +104,7 @@ class Manifest(Recorded):
     """The manifest of one run, as `manifest.json` holds it."""
 
     model_config = ConfigDict(populate_by_name=True)
-    LATER = frozenset({"teacher", "method_label", "weaker_promises", "stopped", "diverged"})
+    LATER = frozenset({"teacher", "method_label", "weaker_promises", "stopped", "diverged", "peak"})
 
     schema_version: int = Field(1, alias="schema")
     cell: str
@@ -139,6 +140,8 @@ class Manifest(Recorded):
     """What the run's file system does not promise, and why: locks, fsync of files or of folders."""
     stopped: Stopped | None = None
     """Of a run with that status."""
+    peak: Peak | None = None
+    """Of the machine, for its utilisation in `timings.parquet`; null in it where that is not known, and why."""
     diverged: str = ""
     """Of a run that goes on nowhere, as its spec does not say to stop: at which update, and what its loss was."""
 

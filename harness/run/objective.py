@@ -136,6 +136,7 @@ def update_policy(
         grad_norm=sum(norms) / len(norms),
         response_tokens=sum(item.tokens for item in items),
         skipped_groups=skipped,
+        gradient_tokens=spec.optim.epochs * sum(len(item.sequence.ids) for item in items),
         engine_gap_mean=sums.gap / trained,
         engine_gap_max=sums.gap_max,
     )
