@@ -7,9 +7,10 @@ import json
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stepcredit.methods.recorded import Recorded
+from stepcredit.paper.health import Condition
 
 
 class EngineName(StrEnum):
@@ -297,10 +298,46 @@ class EvalSpec(Recorded):
         return self
 
 
+class StopSpec(Recorded):
+    """Whether a run that collapses or diverges goes on."""
+
+    LATER = frozenset({"after", "on"})
+
+    after: int | None = Field(None, ge=1)
+    """The run stops where one of the conditions has held for so many updates in a row, and is recorded as stopped; None
+    lets it go on to its end."""
+    on: tuple[Condition, ...] | None = None
+    """Which conditions, see `stepcredit.paper.health`: a JSON list, or names between commas. None is all of them."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Those on which the run stops."""
+        return () if self.after is None else tuple(Condition) if self.on is None else self.on
+
+    @field_validator("on", mode="before")
+    @classmethod
+    def _between_commas(cls, value: Any) -> Any:
+        return value.split(",") if isinstance(value, str) else value
+
+    @field_validator("on")
+    @classmethod
+    def _in_order(cls, value: tuple[Condition, ...] | None) -> tuple[Condition, ...] | None:
+        """Each once and always in one order, so that equal rules have equal hashes."""
+        if value == ():
+            raise ValueError("stop.on names no condition; leave it out to stop on any of them")
+        return None if value is None else tuple(condition for condition in Condition if condition in value)
+
+    @model_validator(mode="after")
+    def _require_effect(self) -> Self:
+        if self.after is None and not self._unset("on"):
+            raise ValueError("stop.on has no effect without stop.after, the number of updates a condition must hold")
+        return self
+
+
 class RunSpec(Recorded):
     """One run: a cell of the matrix method x seed x benchmark x model."""
 
-    LATER = frozenset({"env_options", "engine"})
+    LATER = frozenset({"env_options", "engine", "stop"})
 
     model: str = "tiny"
     """Policy preset."""
@@ -328,6 +365,7 @@ class RunSpec(Recorded):
     objective: ObjectiveSpec = ObjectiveSpec()
     optim: OptimSpec = OptimSpec()
     evaluation: EvalSpec = EvalSpec()
+    stop: StopSpec = StopSpec()
 
     def canonical_json(self) -> str:
         """Sorted keys, no spaces: equal specs give equal text."""

@@ -22,8 +22,6 @@ from stepcredit.harness.words import one_of
 FOLDER = "tracking"
 _PROJECT = "stepcredit"
 _NO_NUMBERS = {"update", "seed", "rollouts_sha256", "diagnostics"}
-_PEAK_TFLOPS = {"A100": 312.0, "H100": 989.0, "H200": 989.0, "B200": 2250.0}
-"""Dense bfloat16, from the makers' data sheets."""
 
 Numbers = Mapping[str, float]
 
@@ -161,18 +159,12 @@ class Trackers:
             self._say(f"{name} is down ({reason}); the run goes on without it")
 
 
-def numbers_of(state: RunState, parameters: int, device: str) -> dict[str, float]:
-    """What the last update and the evaluation after it came to, by part.
-
-    Args:
-        parameters: of the policy, for the arithmetic of a gradient: 6 operations a weight and token.
-        device: its name, for the share of what the device can do at most (MFU); unknown ones have none.
-    """
+def numbers_of(state: RunState) -> dict[str, float]:
+    """What the last update and the evaluation after it came to, by part."""
     numbers: dict[str, float] = {}
     if state.updates:
-        numbers |= _trained(state.updates[-1])
-        seconds = next(row for row in reversed(state.timings) if row.update == state.update)
-        numbers |= _spent(seconds, _tokens(state), parameters, device)
+        numbers |= _trained(state.updates[-1]) | _lengths(state)
+        numbers |= _spent(next(row for row in reversed(state.timings) if row.update == state.update))
     if state.evaluated == state.update:
         last = [row.success for row in state.episodes if row.phase == "eval" and row.update == state.update]
         numbers["eval/success"] = sum(last) / len(last)
@@ -181,19 +173,24 @@ def numbers_of(state: RunState, parameters: int, device: str) -> dict[str, float
 
 def _trained(row: UpdateRow) -> dict[str, float]:
     own = {f"train/{name}": value for name, value in asdict(row).items() if name not in _NO_NUMBERS}
+    own["train/mixed_share"] = row.mixed_groups / row.groups
     return own | {f"method/{name}": value for name, value in json.loads(row.diagnostics).items()}
 
 
-def _spent(row: TimingRow, tokens: int, parameters: int, device: str) -> dict[str, float]:
-    """Seconds by part, tokens read and written a second of the rollouts, and how hard the update worked."""
-    parts = {f"seconds/{name.removesuffix('_s')}": value for name, value in asdict(row).items() if name != "update"}
-    tflops = 6.0 * parameters * tokens / max(row.update_s, 1e-9) / 1e12
-    rates = {"speed/rollout_tokens_per_s": tokens / max(row.rollout_s, 1e-9), "speed/update_tflops": tflops}
-    peak = next((most for name, most in _PEAK_TFLOPS.items() if name in device), None)
-    return parts | rates | ({} if peak is None else {"speed/update_mfu": tflops / peak})
-
-
-def _tokens(state: RunState) -> int:
-    """Of the last update's episodes."""
+def _lengths(state: RunState) -> dict[str, float]:
+    """Tokens an episode of the last update, means."""
     last = [row for row in state.episodes if row.phase == "train" and row.update == state.update - 1]
-    return sum(row.prompt_tokens + row.response_tokens for row in last)
+    return {
+        "length/read": sum(row.prompt_tokens for row in last) / len(last),
+        "length/drawn": sum(row.response_tokens for row in last) / len(last),
+    }
+
+
+def _spent(row: TimingRow) -> dict[str, float]:
+    """Seconds and tokens by part, and how hard rollouts and update worked."""
+    own = asdict(row)
+    seconds = {f"seconds/{name.removesuffix('_s')}": value for name, value in own.items() if name.endswith("_s")}
+    tokens = {f"tokens/{name.removesuffix('_tokens')}": v for name, v in own.items() if name.endswith("_tokens")}
+    rates = {"speed/rollout_tokens_per_s": row.rollout_tokens / max(row.rollout_s, 1e-9)}
+    rates["speed/update_tflops"] = row.update_tflops
+    return seconds | tokens | rates | ({} if row.update_mfu is None else {"speed/update_mfu": row.update_mfu})

@@ -91,4 +91,8 @@ def _code(runs: Iterable[Run]) -> str:
 
 
 def _left_out(study: Study) -> str:
-    return f"{counted(len(study.skipped), 'unfinished run')}, listed at the end" if study.skipped else "no"
+    stopped = sum(own.stopped for own in study.skipped)
+    unfinished = len(study.skipped) - stopped
+    kinds = [counted(unfinished, "unfinished run")] if unfinished else []
+    kinds += [f"{counted(stopped, 'run')} stopped early"] if stopped else []
+    return f"{listed(kinds)}, listed at the end" if kinds else "no"

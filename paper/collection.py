@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from shlex import quote
 
+from stepcredit.paper.ailments import health_tables
 from stepcredit.paper.arms import arm_sentences, arm_tables
 from stepcredit.paper.credit import CreditStudy, credit_plots, credit_sentences, credit_tables, load_credit
 from stepcredit.paper.crossings import crossing_plot, crossing_sentences, crossing_table, crossings
@@ -14,7 +15,7 @@ from stepcredit.paper.knobs import knob_plots, knob_sentences, knob_tables
 from stepcredit.paper.origin import read_origin
 from stepcredit.paper.report import Report, Step
 from stepcredit.paper.tables import Digest, Table
-from stepcredit.paper.variants import Collection, load_collection
+from stepcredit.paper.variants import Collection, Variant, load_collection
 from stepcredit.paper.words import counted, listed
 
 TITLE = "What is in the credit: causes, or hindsight talking?"
@@ -32,7 +33,8 @@ def collection_report(folder: Path) -> Report:
         raise PaperError(f"{folder} holds no complete run and no complete credit study; finish its study first")
     crossed = crossings(found)
     variants = [*map(crossing_table, crossed)]
-    tables = [*credit_tables(credit), *arm_tables(found), *knob_tables(found), *variants, *_provenance(found)]
+    about_runs = [*_health(found), *_provenance(found)]
+    tables = [*credit_tables(credit), *arm_tables(found), *knob_tables(found), *variants, *about_runs]
     plots = [*credit_plots(credit), *knob_plots(found), *map(crossing_plot, crossed)]
     told = [sentence for crossing in crossed for sentence in crossing_sentences(crossing)]
     summary = (*credit_sentences(credit), *arm_sentences(found), *knob_sentences(found))
@@ -88,11 +90,20 @@ def _protocol(found: Collection, credit: Sequence[CreditStudy]) -> Iterator[tupl
         )
 
 
+def _health(found: Collection) -> list[Table]:
+    runs = [(variant, run) for variant in found.variants for run in variant.study.runs]
+    return health_tables([(", ".join((run.cell, *_named(variant))), run) for variant, run in runs])
+
+
+def _named(variant: Variant) -> list[str]:
+    return [f"{name} {value}" for name, value in variant.axes.items()]
+
+
 def _provenance(found: Collection) -> Iterator[Table]:
     rows = tuple(
         (
             run.cell,
-            ", ".join(f"{name} {value}" for name, value in variant.axes.items()) or "—",
+            ", ".join(_named(variant)) or "—",
             Digest(run.manifest.spec_sha256),
             Digest(run.manifest.final_weights_sha256) if run.manifest.final_weights_sha256 else None,
             (run.manifest.git_commit or "unknown")[:7],

@@ -98,12 +98,19 @@ class PolicyRecord(Section):
     weights_sha256: str | None = None
 
 
+class StoppedRecord(Section):
+    """Why a run ended before its last update."""
+
+    update: int
+    reason: str
+
+
 class Manifest(Section):
     """A run's identity and provenance. `raw_spec` is the spec as written, every field of it."""
 
     schema_: Literal[1] = Field(alias="schema")
     cell: str
-    status: Literal["running", "complete"]
+    status: Literal["running", "complete", "stopped"]
     spec: SpecRecord
     raw_spec: dict[str, Any]
     spec_sha256: str
@@ -126,6 +133,7 @@ class Manifest(Section):
     final_weights_sha256: str | None = None
     files: dict[str, str] = {}
     selection: str
+    stopped: StoppedRecord | None = None
 
 
 def read_manifest(folder: Path) -> Manifest:

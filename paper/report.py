@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from shlex import quote
 
 from stepcredit.paper.aggregates import difference_to_baseline, final_success, initial_success, learning, rivals
+from stepcredit.paper.ailments import health_tables
 from stepcredit.paper.checklist import checklist_table, methods_table
 from stepcredit.paper.cost import continuations, cost_plots, cost_table
 from stepcredit.paper.figures import all_plots
@@ -36,7 +37,7 @@ class Step:
 ORDER = (
     *("methods", "success", "f1", "searches", "learning_curves", "learning", "subset_rates", "differences"),
     *("closed-book", "regression", "paired_differences", "diagnostics", "cost", "cost_curves"),
-    *("published", "secondary", "profiles", "checklist"),
+    *("published", "secondary", "profiles", "health", "checklist"),
 )
 """Tables and figures of a study of methods, as its pages have them."""
 
@@ -78,6 +79,7 @@ def report_of(study: Study, further: Sequence[Table] = ()) -> Report:
 
 def _tables(study: Study) -> list[Table]:
     own = [*all_tables(study), cost_table(study), *secondary_tables(study), *published_tables(study)]
+    own += health_tables([(run.cell, run) for run in study.runs])
     return [methods_table(study), *own, checklist_table(study)]
 
 
@@ -160,6 +162,7 @@ def _summary(study: Study) -> Iterable[str]:
         f"{start}"
     ).strip()
     yield from _unequal_seeds(study)
+    yield from _stopped(study)
     finals = [(method, final_success(study, method)) for method in study.methods]
     yield _reached(study, finals)
     changes = [(method, learning(study, method)) for method in study.methods]
@@ -196,6 +199,17 @@ def _unequal_seeds(study: Study) -> Iterable[str]:
         yield (
             f"Not all methods were run with the same seeds ({'; '.join(_seeds_by_method(study))}): differences are "
             "over those that a method has in common with GRPO."
+        )
+
+
+def _stopped(study: Study) -> Iterable[str]:
+    """A mean over the runs that did not collapse is no mean over runs."""
+    stopped = [own.cell for own in study.skipped if own.stopped]
+    if stopped:
+        yield (
+            f"{counted(len(stopped), 'run')} stopped early by a rule on collapse and divergence, and in no number "
+            f"here ({listed(stopped)}; why stands at the end): what is reported is of runs that did not collapse, and "
+            "too good where others did."
         )
 
 

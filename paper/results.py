@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,10 +51,11 @@ EPISODE_COLUMNS = (
 )
 METRICS = ("exact_match", "f1", "answered", "title_found", "gold_found", "searches", "invalid_turns")
 """An environment's own numbers that tables show."""
-OTHER_EPISODE_COLUMNS = ("reward", "prompt_tokens", "response_tokens", *METRICS)
+OTHER_EPISODE_COLUMNS = ("reward", "prompt_tokens", "response_tokens", "stop", *METRICS)
 _TELLING = frozenset({"phase", "split", "task_id", "trajectory", "subset", "seed", "rollout_sha256", "reward"})
 PROBE_COLUMNS = ("task_id", "turn", "before", "after")
 UPDATE_COLUMNS = ("update", "groups", "mixed_groups", "kl", "entropy")
+OTHER_UPDATE_COLUMNS = ("skipped_groups", "loss", "grad_norm", "success", "invalid_rate")
 TIMING_COLUMNS = ("update", "rollout_s", "credit_s", "update_s", "eval_s")
 # What runs of one table may differ in; checkpoint_every changes no result.
 FREE_FIELDS = frozenset({"method", "method_options", "seed", "checkpoint_every"})
@@ -106,10 +107,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A folder that is in no aggregate, and why."""
+    """A folder that is in no aggregate, and why.
+
+    Attributes:
+        stopped: whether its spec's rule ended it; else it is not finished.
+    """
 
     cell: str
     reason: str
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ class Study:
 def load_study(folder: Path) -> Study:
     """Read and check every run under `folder`.
 
-    Incomplete runs are skipped and listed; replicates are kept apart.
+    Incomplete runs and those that were stopped early are skipped and listed; replicates are kept apart.
 
     Raises:
         PaperError: no complete run, a damaged or missing file, or runs that do not belong in one table.
@@ -193,8 +199,9 @@ def load_study(folder: Path) -> Study:
     origin = read_origin(folder)
     manifests = {path: read_manifest(path) for path in _run_folders(folder)}
     complete = {path: manifest for path, manifest in manifests.items() if manifest.status == "complete"}
+    skipped = tuple(filter(None, (left_out(path.name, manifest) for path, manifest in sorted(manifests.items()))))
     if not complete:
-        raise PaperError(f"{folder} holds no complete run ({len(manifests)} incomplete); {_unfinished(origin)}")
+        raise PaperError(_none_complete(folder, skipped, origin))
     runs = sorted((read_run(path, manifest) for path, manifest in complete.items()), key=_order)
     originals = tuple(run for run in runs if run.manifest.replicate_of is None)
     if not originals:
@@ -207,11 +214,6 @@ def load_study(folder: Path) -> Study:
         for run in runs
         if not run.evaluations.empty
     )
-    skipped = tuple(
-        Skipped(path.name, "not finished (status running)")
-        for path, manifest in sorted(manifests.items())
-        if manifest.status == "running"
-    )
     replicates = tuple(run for run in runs if run.manifest.replicate_of is not None)
     return Study(folder.name, originals, replicates, skipped, origin)
 
@@ -219,6 +221,22 @@ def load_study(folder: Path) -> Study:
 def _trained(run: Run) -> checks.Trained:
     manifest = run.manifest
     return checks.Trained(run.cell, run.spec.seed, manifest.policy.weights_sha256, manifest.final_weights_sha256)
+
+
+def left_out(cell: str, manifest: Manifest) -> Skipped | None:
+    """Why a run is in no aggregate; None where it is."""
+    if manifest.status == "complete":
+        return None
+    if manifest.stopped is None:
+        return Skipped(cell, "not finished (status running)")
+    done = f"{manifest.stopped.update} of {counted(manifest.spec.updates, 'update')}"
+    return Skipped(cell, f"stopped early after {done}: {manifest.stopped.reason}", stopped=True)
+
+
+def _none_complete(folder: Path, skipped: Sequence[Skipped], origin: Origin | None) -> str:
+    if skipped and all(own.stopped for own in skipped):
+        return f"{folder} holds no complete run: {skipped[0].cell} was {skipped[0].reason}; run it without stop.after"
+    return f"{folder} holds no complete run ({len(skipped)} incomplete); {_unfinished(origin)}"
 
 
 def _unfinished(origin: Origin | None) -> str:
@@ -245,7 +263,7 @@ def read_run(folder: Path, manifest: Manifest) -> Run:
     """
     files = manifest.files
     episodes = read_table(folder / EPISODES, files.get(EPISODES), EPISODE_COLUMNS, OTHER_EPISODE_COLUMNS)
-    updates = read_table(folder / UPDATES, files.get(UPDATES), UPDATE_COLUMNS)
+    updates = read_table(folder / UPDATES, files.get(UPDATES), UPDATE_COLUMNS, OTHER_UPDATE_COLUMNS)
     further = {PROBES: PROBE_COLUMNS, TIMINGS: TIMING_COLUMNS}
     probes, timings = (
         read_table(folder / name, files[name], columns) if name in files else None for name, columns in further.items()

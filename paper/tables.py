@@ -25,7 +25,7 @@ from stepcredit.paper.aggregates import (
 from stepcredit.paper.manifest import SpecRecord
 from stepcredit.paper.results import Run, Study
 from stepcredit.paper.statistics import Estimate, Interval, detectable, holm, seeds_for
-from stepcredit.paper.words import counted
+from stepcredit.paper.words import counted, listed
 
 BEFORE = "Before training"
 INTERVAL_NOTES = {
@@ -286,8 +286,16 @@ def setting_note(study: Study) -> str:
     return (
         f"Panel: {spec.tasks_name}, split {panel.split}, {counted(panel.size, 'task')}, each {_often(spec)}, "
         f"sha256 {panel.sha256[:10]}. Checkpoint: {manifest.selection}. "
-        f"Evaluation temperature {spec.evaluation.temperature:g}. {world_note(study)}."
+        f"Evaluation temperature {spec.evaluation.temperature:g}. {world_note(study)}.{_stopped_note(study)}"
     )
+
+
+def _stopped_note(study: Study) -> str:
+    """Which runs are missing because they collapsed: without them means are of those that did not."""
+    stopped = [own.cell for own in study.skipped if own.stopped]
+    if not stopped:
+        return ""
+    return f" Stopped early, and in no number here: {listed(stopped)}; means are of the runs that were not stopped."
 
 
 def _often(spec: SpecRecord) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.manifest import MANIFEST, read_manifest
-from stepcredit.paper.results import Run, Skipped, Study, load_study
+from stepcredit.paper.results import Run, Skipped, Study, left_out, load_study
 from stepcredit.paper.statistics import Estimate, change, paired_difference, success_rate
 
 CREDIT = "credit"
@@ -118,8 +118,10 @@ def load_collection(folder: Path) -> Collection:
     found, skipped = [], list[Skipped]()
     for path in _study_folders(folder):
         name = str(path.relative_to(folder))
-        if not any(read_manifest(run).status == "complete" for run in _runs(path)):
-            skipped.append(Skipped(name, "no complete run"))
+        left = [own for run in _runs(path) if (own := left_out(run.name, read_manifest(run))) is not None]
+        if len(left) == len([*_runs(path)]):
+            stopped = "".join(f"; {own.cell} was {own.reason}" for own in left if own.stopped)
+            skipped.append(Skipped(name, f"no complete run{stopped}"))
             continue
         study = load_study(path)
         found.append(Variant(_axes(path.relative_to(folder)), study))

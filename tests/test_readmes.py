@@ -56,6 +56,7 @@ NOT_RUN = {
     "make reproduce": HALF_AN_HOUR,
     "make reproduce BENCHMARK=searchqa": HALF_AN_HOUR,
     "make ablations": "takes hours",
+    "stepcredit determinism": "takes minutes; tests/harness/study/test_bits.py runs a part of it",
     "stepcredit study run credit": "takes an hour",
     "stepcredit study run teachers": "takes two hours",
     "make reproduce MODEL=qwen2.5-3b": GPU,

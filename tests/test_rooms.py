@@ -41,7 +41,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("*",),  # the registry of benchmarks
     ),
     "harness": (
-        ("determinism device errors progress seeds spec words",),
+        ("determinism device errors progress seeds spec utilisation words",),
         ("interop", "recipes"),
         ("model",),
         ("engine",),
@@ -53,14 +53,14 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
     ),
     "paper": (
-        ("crossed errors files manifest origin styles words",),
+        ("crossed errors files health manifest origin styles words",),
         ("checks coverage statistics", "audit"),
         ("parquet", "unchanged"),
         ("results",),
         ("aggregates", "traces", "variants"),
         ("tables",),
         ("drift", "figures", "inspect_log", "leaderboard", "render"),
-        ("arms", "capability", "compare", "cost", "credit", "knobs", "published", "secondary"),
+        ("ailments", "arms", "capability", "compare", "cost", "credit", "knobs", "published", "secondary"),
         ("checklist",),
         ("report",),
         ("crossings", "document", "explain"),

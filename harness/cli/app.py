@@ -16,6 +16,7 @@ import stepcredit
 from stepcredit.envs import places
 from stepcredit.harness.cli import (
     audit,
+    bits,
     capability,
     credit_study,
     extend,
@@ -79,6 +80,7 @@ app.command()(audit.export)
 app.command()(publish.publish)
 app.command()(work.evaluate)
 app.command()(verify.verify)
+app.command()(bits.determinism)
 app.command()(capability.capability)
 app.command()(serve.serve_retriever)
 app.command()(fetch.fetch_questions)

@@ -183,4 +183,6 @@ def _records(found: Sequence[Difference]) -> list[dict[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -106,13 +106,18 @@ def _print_status(folder: Path, found: Sequence[Variant], asked: Mapping[str, St
     from stepcredit.harness.study.status import progress
 
     records = progress(folder, found)
-    studies = [
-        {"variant": name, "runs": 1, "complete": int(is_complete(spec, folder / name))} for name, spec in asked.items()
-    ]
-    known = [*records, *({**study, "hours_left": 0.0 if study["complete"] else None} for study in studies)]
-    print_table(known, as_json)
+    studies = [_credit_record(name, complete=is_complete(spec, folder / name)) for name, spec in asked.items()]
+    print_table([*records, *studies], as_json)
     if not as_json and records:
         left = [record["hours_left"] for record in records]
         hours = "unknown" if None in left else f"{sum(left):.1f}"
         complete, runs = (sum(record[name] for record in records) for name in ("complete", "runs"))
-        print(f"{folder}: {complete} of {runs} runs complete; hours left, one run at a time: {hours}")
+        stopped = sum(record["stopped"] for record in records)
+        ended = f"{complete} of {runs} runs complete" + (f", {stopped} stopped before their end" if stopped else "")
+        print(f"{folder}: {ended}; hours left, one run at a time: {hours}")
+
+
+def _credit_record(name: str, *, complete: bool) -> dict[str, Any]:
+    """A study of credit, as a run that has no updates to collapse in."""
+    hours = 0.0 if complete else None
+    return {"variant": name, "runs": 1, "complete": int(complete), "stopped": 0, "with_notes": 0, "hours_left": hours}

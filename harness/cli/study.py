@@ -272,7 +272,7 @@ def run_studies(
 
     inputs_of = inputs_lookup()
     cells = [cell for out, specs in studies.items() for cell in matrix.cells_of(out, specs, copy=copy)]
-    missing = [cell.spec for cell in cells if not cell.complete()]
+    missing = [cell.spec for cell in cells if not cell.ended()]
     for engine in {spec.engine for spec in missing}:
         require_installed(engine)
     disk = require_room(root, missing, resources)

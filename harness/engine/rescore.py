@@ -143,7 +143,7 @@ class ModelRescorer:
         self._frozen = frozen
         self._budget, self._temperature, self._drawn = token_budget, temperature, drawn
         self._head_tokens = head_tokens
-        self._cut_tokens = 0
+        self._cut_tokens, self._read_tokens = 0, 0
         self._gap_signs, self._flipped = 0, 0
 
     @torch.no_grad()
@@ -176,6 +176,7 @@ class ModelRescorer:
             own = [p for p, r in enumerate(requests) if r.weights is weights and not (as_recorded and self._stands(r))]
             readings = self._readings(own, requests)
             lengths = [len(self._sequence(reading).ids) for reading in readings]
+            self._read_tokens += sum(lengths)
             with self._model(weights) as model:
                 for batch in micro_batches(lengths, self._budget):
                     scores |= self._read(model, [readings[index] for index in batch], read)
@@ -184,6 +185,11 @@ class ModelRescorer:
     def take_cut_tokens(self) -> int:
         """Hindsight tokens that were cut off since this was last asked, counted once per request."""
         count, self._cut_tokens = self._cut_tokens, 0
+        return count
+
+    def take_read_tokens(self) -> int:
+        """Tokens that were read since this was last asked, a trunk once for all its branches."""
+        count, self._read_tokens = self._read_tokens, 0
         return count
 
     def take_signs_at_risk(self) -> float | None:
@@ -294,6 +300,7 @@ class ModelRescorer:
         sequences = [self._sequence(reading) for reading in readings]
         branches = [branch for row, reading in enumerate(readings) for branch in self._branches(row, reading)]
         cache = None
+        self._read_tokens += sum(len(branch.tokens) for branch in branches)
         if branches:
             longest = max(len(sequence.ids) for sequence in sequences)
             cache = RowCache(Heads.of(model), len(readings), longest, dtype=model.dtype, device=model.device)

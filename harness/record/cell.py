@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import files, manifest
-from stepcredit.harness.record.manifest import Manifest, Status
+from stepcredit.harness.record.manifest import Manifest
 from stepcredit.harness.spec import RunSpec
 
 EPISODES = "episodes.parquet"
@@ -17,7 +17,7 @@ TIMINGS = "timings.parquet"
 CREDITS = "credits.parquet"
 PROBES = "probes.parquet"
 RESULTS = (EPISODES, UPDATES, TIMINGS, CREDITS, PROBES)
-"""Files of a complete run, whose hashes are in its manifest."""
+"""Files of a run that has ended, whose hashes are in its manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,14 @@ class Cell:
         """Where its files are."""
         return self.study / self.name
 
-    def complete(self) -> bool:
-        """Whether its results are all there.
+    def ended(self) -> bool:
+        """Whether its results are all there, up to its last update or to where its spec's rule stopped it.
 
         Raises:
             UserError: a finished file is missing or damaged.
         """
         found = manifest.read(self.folder)
-        if found is None or found.status is not Status.COMPLETE:
+        if found is None or not found.status.ended:
             return False
         verify_files(found, self.folder)
         return True

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import files
+from stepcredit.harness.record.manifest import Stopped
 from stepcredit.harness.record.rows import EpisodeRow, TimingRow, UpdateRow, dump_rows, load_rows
 
 FOLDER = "checkpoints"
@@ -39,6 +40,7 @@ class RunState:
         update: policy updates done.
         episodes: rows so far, in the order in which they were made; likewise `updates` and `timings`.
         resumed_at: updates at which the run was continued after an interruption.
+        stopped: why it goes no further; found again from the rows, or by the update that diverged, and not kept.
     """
 
     update: int = 0
@@ -46,6 +48,7 @@ class RunState:
     updates: list[UpdateRow] = field(default_factory=list)
     timings: list[TimingRow] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
+    stopped: Stopped | None = None
 
     @property
     def evaluated(self) -> int:

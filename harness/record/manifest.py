@@ -17,7 +17,9 @@ from stepcredit.envs.panel import Panel
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import files
 from stepcredit.harness.spec import RunSpec
+from stepcredit.harness.utilisation import Peak
 from stepcredit.methods.recorded import Recorded
+from stepcredit.paper.health import Condition
 
 NAME = "manifest.json"
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow", "pydantic", "alfworld", "textworld")
@@ -32,6 +34,13 @@ class Status(StrEnum):
 
     RUNNING = "running"
     COMPLETE = "complete"
+    STOPPED = "stopped"
+    """It ended before its last update, as its spec's rule says."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do."""
+        return self is not Status.RUNNING
 
 
 class PanelRecord(BaseModel):
@@ -75,11 +84,27 @@ class Inputs(Recorded):
     """The other policy that a method learns from."""
 
 
+class Stopped(BaseModel):
+    """Why a run ended before its last update.
+
+    Attributes:
+        update: policy updates done.
+        condition: of `stepcredit.paper.health`.
+        reason: in words.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    update: int
+    condition: Condition
+    reason: str
+
+
 class Manifest(Recorded):
     """The manifest of one run, as `manifest.json` holds it."""
 
     model_config = ConfigDict(populate_by_name=True)
-    LATER = frozenset({"teacher", "method_label", "weaker_promises"})
+    LATER = frozenset({"teacher", "method_label", "weaker_promises", "stopped", "diverged", "peak"})
 
     schema_version: int = Field(1, alias="schema")
     cell: str
@@ -113,6 +138,12 @@ class Manifest(Recorded):
     selection: str = "last checkpoint; no selection"
     weaker_promises: dict[str, str] = Field(default_factory=dict)
     """What the run's file system does not promise, and why: locks, fsync of files or of folders."""
+    stopped: Stopped | None = None
+    """Of a run with that status."""
+    peak: Peak | None = None
+    """Of the machine, for its utilisation in `timings.parquet`; null in it where that is not known, and why."""
+    diverged: str = ""
+    """Of a run that goes on nowhere, as its spec does not say to stop: at which update, and what its loss was."""
 
     @classmethod
     def begin(
@@ -150,6 +181,11 @@ class Manifest(Recorded):
     def inputs(self) -> Inputs:
         """What the run started from."""
         return Inputs(**{name: getattr(self, name) for name in Inputs.model_fields})
+
+    @property
+    def updates(self) -> int:
+        """Policy updates of a run that has ended."""
+        return self.spec.updates if self.stopped is None else self.stopped.update
 
     def write(self, folder: Path) -> None:
         """Write it to the run's folder, atomically."""

@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_type_hints
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -66,6 +67,7 @@ class UpdateStats:
         grad_norm: global norm before clipping, a mean over the update's optimiser steps.
         response_tokens: tokens that were trained on.
         skipped_groups: groups without any trajectory to train on.
+        gradient_tokens: prompts and responses of the rows whose gradient was computed, in all epochs.
         engine_gap_mean: distance of the recorded log-probabilities from the policy's before the update, in nats; 0
             where they stand for these.
         engine_gap_max: the same of the token where it is largest.
@@ -80,6 +82,7 @@ class UpdateStats:
     grad_norm: float = 0.0
     response_tokens: int = 0
     skipped_groups: int = 0
+    gradient_tokens: int = 0
     engine_gap_mean: float = 0.0
     engine_gap_max: float = 0.0
 
@@ -113,13 +116,28 @@ class UpdateRow:
 
 @dataclass(frozen=True, slots=True)
 class TimingRow:
-    """Wall seconds of one update, kept apart so that the other files are the same bits every time."""
+    """Wall seconds and tokens of one update by part, kept apart so that the other files are the same bits every time.
+
+    Attributes:
+        rollout_tokens: read and drawn in the update's episodes.
+        rescored_tokens: read again to score responses, under all weights and hindsight; a shared beginning counts once.
+        gradient_tokens: of the rows whose gradient was computed, in all epochs.
+        eval_tokens: read and drawn in the evaluation after the update.
+        update_tflops: model operations of the gradient a second of `update_s`, see `utilisation`.
+        update_mfu: their share of the machine's peak; null where that is not known.
+    """
 
     update: int
     rollout_s: float
     credit_s: float
     update_s: float
     eval_s: float
+    rollout_tokens: int = 0
+    rescored_tokens: int = 0
+    gradient_tokens: int = 0
+    eval_tokens: int = 0
+    update_tflops: float = 0.0
+    update_mfu: float | None = None
 
 
 Row = TypeVar("Row", bound="DataclassInstance")
@@ -129,10 +147,13 @@ _ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_
 
 
 def schema_of(row_type: type[Row]) -> pa.Schema:
-    """The parquet schema: the dataclass's fields in order, none nullable; metrics come after them."""
+    """The parquet schema: the dataclass's fields in order, nullable if they may be None; metrics come after them."""
     hints = get_type_hints(row_type)
     names = [f.name for f in fields(row_type) if f.name != _METRICS]
-    return pa.schema([pa.field(name, _ARROW[hints[name]], nullable=False) for name in names])
+    kinds = {name: (set(get_args(hints[name])) or {hints[name]}) for name in names}
+    return pa.schema(
+        [pa.field(name, _ARROW[(own - {NoneType}).pop()], nullable=NoneType in own) for name, own in kinds.items()]
+    )
 
 
 def write_rows(path: Path, rows: Sequence[Row], row_type: type[Row]) -> None:

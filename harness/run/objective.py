@@ -19,7 +19,7 @@ from stepcredit.harness.engine.recompute import recomputing
 from stepcredit.harness.engine.rescore import Drawn
 from stepcredit.harness.engine.sequences import micro_batches
 from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
-from stepcredit.harness.errors import UserError
+from stepcredit.harness.errors import Diverged, UserError
 from stepcredit.harness.model.frozen import Frozen
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.rows import UpdateStats
@@ -105,8 +105,8 @@ def update_policy(
             taken, and `spec.objective.importance` corrects for what drew the tokens.
 
     Raises:
-        UserError: the loss or its gradient is not finite, or recorded log-probabilities are too far from the policy's;
-            no step is made with these.
+        Diverged: the loss or its gradient is not finite; no step is made with these.
+        UserError: recorded log-probabilities are too far from the policy's.
     """
     rows, skipped = _rows(groups, credits, spec, drawn)
     items = [row.item for row in rows if row.has_loss]
@@ -136,6 +136,7 @@ def update_policy(
         grad_norm=sum(norms) / len(norms),
         response_tokens=sum(item.tokens for item in items),
         skipped_groups=skipped,
+        gradient_tokens=spec.optim.epochs * sum(len(item.sequence.ids) for item in items),
         engine_gap_mean=sums.gap / trained,
         engine_gap_max=sums.gap_max,
     )
@@ -247,10 +248,7 @@ def _step(optimizer: Optimizer, loss: float, grad_clip: float) -> float:
     norm = float(torch.nn.utils.clip_grad_norm_(moved, grad_clip))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         optimizer.zero_grad(set_to_none=True)
-        raise UserError(
-            f"training diverged: the loss is {loss:g} and its gradient's norm {norm:g}; "
-            "lower optim.lr or optim.grad_clip and run again"
-        )
+        raise Diverged(loss, norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm

@@ -12,20 +12,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 
-from stepcredit.harness.determinism import Determinism, device_name
+from stepcredit.harness.determinism import Determinism
 from stepcredit.harness.engine.contract import Engine
 from stepcredit.harness.engine.rescore import ModelRescorer
 from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
 from stepcredit.harness.episodes.reward import paid
 from stepcredit.harness.episodes.rollout import rollout
+from stepcredit.harness.errors import Diverged
 from stepcredit.harness.model.policy import weights_sha256
 from stepcredit.harness.progress import Report, Reporter
 from stepcredit.harness.record import checkpoint, files, manifest
 from stepcredit.harness.record.cell import CREDITS, EPISODES, PROBES, RESULTS, TIMINGS, UPDATES, Cell
 from stepcredit.harness.record.checkpoint import RunState
-from stepcredit.harness.record.manifest import Manifest, Status
+from stepcredit.harness.record.manifest import Manifest, Status, Stopped
 from stepcredit.harness.record.rows import (
     EpisodeRow,
     TimingRow,
@@ -40,13 +40,16 @@ from stepcredit.harness.run import probes, tokens
 from stepcredit.harness.run.given import complete
 from stepcredit.harness.run.learner import Learner
 from stepcredit.harness.run.schedule import episodes_of, evaluation_samples, evaluation_updates, tasks_of_update
+from stepcredit.harness.run.spent import Seconds, peak_here, timing_of, tokens_of
+from stepcredit.harness.run.stopping import stop_before
 from stepcredit.harness.run.tokens import Witness
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import Luck, RunSpec
-from stepcredit.harness.tracking import Numbers, Trackers, numbers_of
+from stepcredit.harness.tracking import Trackers, numbers_of
 from stepcredit.methods.checks import require_valid
 from stepcredit.methods.contract import Credit, Group, Method, Rescorer
+from stepcredit.paper.health import Condition
 
 
 def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter, track: Sequence[str] = ()) -> None:
@@ -57,15 +60,16 @@ def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter, tra
     """
     with _alone_in(cell.folder):
         begun = _enter(cell, parts, switches)
-        if cell.complete():
+        if cell.ended():
             _let_go(cell)
             return
         learner = Learner.of(cell.spec, parts)
         state = _resume(cell, learner)
         trackers = Trackers(cell, track, lambda sentence: report(_progress(cell, parts, state, sentence)))
-        for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
-            report(_progress(cell, parts, state))
-            trackers.tell(partial(_numbers, learner, state), state.update)
+        with _told_if_diverged(cell, begun, state):
+            for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
+                report(_progress(cell, parts, state))
+                trackers.tell(partial(numbers_of, state), state.update)
         trackers.close()
         _finish(cell, begun, learner, state)
 
@@ -95,31 +99,51 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _told_if_diverged(cell: Cell, begun: Manifest, state: RunState) -> Iterator[None]:
+    """The manifest of a run whose loss is not finite says so: the same command again ends in the same place."""
+    try:
+        yield
+    except Diverged as error:
+        begun.model_copy(update={"diverged": f"{error.seen} in update {state.update}"}).write(cell.folder)
+        raise
+
+
 def _advancing(cell: Cell, parts: Parts, learner: Learner, state: RunState, last: int) -> Iterator[None]:
-    """Updates and evaluations until so many updates are done; stops after each to be looked at."""
+    """Updates and evaluations until so many updates are done or the run is to stop; pauses after each to be looked
+    at."""
     spec = cell.spec
     yield
     while True:
-        if state.update in evaluation_updates(spec) and state.evaluated < state.update:
+        due = state.update in evaluation_updates(spec) or state.stopped is not None
+        if due and state.evaluated < state.update:
             _evaluate(cell, parts, learner, state)
             _save(cell, learner, state)
             yield
-        if state.update >= last:
+        if state.update >= last or state.stopped is not None:
             break
-        _update(cell, parts, learner, state)
+        state.stopped = stop_before(spec.stop, state) or _update_or_stop(cell, parts, learner, state)
         if state.update % spec.checkpoint_every == 0 and state.update not in evaluation_updates(spec):
             _save(cell, learner, state)
         yield
 
 
-def _numbers(learner: Learner, state: RunState) -> Numbers:
-    policy = learner.policy
-    return numbers_of(state, policy.parameters, device_name(policy.model.device.type))
+def _update_or_stop(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> Stopped | None:
+    """One update; or why there is none."""
+    try:
+        _update(cell, parts, learner, state)
+    except Diverged as error:
+        if Condition.NOT_FINITE not in cell.spec.stop.conditions:
+            raise
+        return Stopped(
+            update=state.update, condition=Condition.NOT_FINITE, reason=f"{error.seen} in update {state.update}"
+        )
+    return None
 
 
 def _update(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None:
     """One update of the policy, and its rows."""
-    spec, update, seconds = cell.spec, state.update, _Seconds()
+    spec, update, seconds = cell.spec, state.update, Seconds()
     with seconds.of("rollout_s"):
         tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
         groups = rollout(learner.player, tasks, spec.rollout, Draws(spec.seed, update))
@@ -136,10 +160,11 @@ def _update(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None
         notes |= _engine_gap(stats, learner.player.engine)
     if update in traced_updates(spec.updates):
         tokens.keep(cell.folder, witness, groups, credits, update, learner.policy.transcript)
-    state.episodes += episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
+    drawn = episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
+    state.episodes += drawn
     state.updates.append(update_row(groups, credits, stats, notes, update=update, seed=spec.seed))
     state.update += 1
-    state.timings.append(seconds.row(state.update))
+    state.timings.append(timing_of(seconds.row(state.update), drawn, stats, learner))
 
 
 def credits_of(method: Method, groups: Sequence[Group], rescorer: Rescorer, update: int) -> list[list[Credit]]:
@@ -184,18 +209,17 @@ def _evaluate(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> No
     shared = EvalProtocol(parts.eval_panel, spec.evaluation.temperature, spec.evaluation.seed)
     run_seed = spec.seed if spec.evaluation.luck is Luck.BY_SEED else None
     protocol = replace(shared, samples=evaluation_samples(spec, state.update), run_seed=run_seed)
-    seconds = _Seconds()
+    seconds = Seconds()
     with seconds.of("eval_s"):
         groups = evaluate(learner.player, spec.rollout, protocol)
         if state.update == 0:
             probes.keep_turns(cell.folder, _probed(learner, spec, shared, groups), learner.policy, spec)
-    state.episodes += episode_rows(
-        groups, phase="eval", update=state.update, split=spec.evaluation.split, seed=spec.seed
-    )
-    if state.timings and state.timings[-1].update == state.update:
-        state.timings[-1] = replace(state.timings[-1], eval_s=seconds.row(state.update).eval_s)
-    else:
-        state.timings.append(seconds.row(state.update))
+    played = episode_rows(groups, phase="eval", update=state.update, split=spec.evaluation.split, seed=spec.seed)
+    state.episodes += played
+    if not state.timings or state.timings[-1].update != state.update:
+        state.timings.append(TimingRow(state.update, 0.0, 0.0, 0.0, 0.0))
+    spent = seconds.row(state.update).eval_s
+    state.timings[-1] = replace(state.timings[-1], eval_s=spent, eval_tokens=tokens_of(played))
 
 
 def _probed(learner: Learner, spec: RunSpec, shared: EvalProtocol, groups: Sequence[Group]) -> Sequence[Group]:
@@ -210,7 +234,9 @@ def _enter(cell: Cell, parts: Parts, switches: Determinism) -> Manifest:
     """Write the manifest of a run that begins; check that of a run that continues."""
     weaker = files.weaker_promises(cell.folder)
     label = parts.method.label
+    peak = peak_here(parts.policy.model)
     now = Manifest.begin(cell.name, cell.replicate_of, cell.spec, label, parts.inputs, switches.dump(), weaker)
+    now = now.model_copy(update={"peak": peak})
     found = manifest.read(cell.folder)
     if found is None:
         now.write(cell.folder)
@@ -218,7 +244,7 @@ def _enter(cell: Cell, parts: Parts, switches: Determinism) -> Manifest:
     manifest.require_same_spec(found, cell.spec, cell.folder)
     manifest.require_same_inputs(found, parts.inputs, cell.folder)
     manifest.require_same_platform(found, now, cell.folder)
-    return found.model_copy(update={"weaker_promises": {**found.weaker_promises, **weaker}})
+    return found.model_copy(update={"weaker_promises": {**found.weaker_promises, **weaker}, "peak": peak})
 
 
 def _resume(cell: Cell, learner: Learner) -> RunState:
@@ -244,7 +270,9 @@ def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> N
     tokens.gather(cell.folder, cell.spec.updates, cell.folder / CREDITS)
     write_rows(cell.folder / PROBES, probes.probed(cell.folder, learner.policy, cell.spec), ProbeRow)
     done = {
-        "status": Status.COMPLETE,
+        "status": Status.COMPLETE if state.stopped is None else Status.STOPPED,
+        "stopped": state.stopped,
+        "diverged": "",
         "update0_rollouts_sha256": state.updates[0].rollouts_sha256 if state.updates else None,
         "final_weights_sha256": weights_sha256(learner.policy.model),
         "files": {name: files.sha256_of(cell.folder / name) for name in RESULTS},
@@ -275,21 +303,3 @@ def _peak_rss_mb() -> float:
     """Peak memory of this process; the kernel counts in KiB, on macOS in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
-
-
-class _Seconds:
-    """Wall time by part of an update."""
-
-    def __init__(self) -> None:
-        self._parts = dict.fromkeys(("rollout_s", "credit_s", "update_s", "eval_s"), 0.0)
-
-    @contextmanager
-    def of(self, part: str) -> Iterator[None]:
-        """Time a block."""
-        start = perf_counter()
-        yield
-        self._parts[part] += perf_counter() - start
-
-    def row(self, update: int) -> TimingRow:
-        """The row after `update` updates."""
-        return TimingRow(update=update, **self._parts)

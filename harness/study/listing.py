@@ -14,12 +14,14 @@ from pydantic_core import to_jsonable_python
 
 from stepcredit.envs import family_of, load_benchmark
 from stepcredit.harness.record import cell, checkpoint, files, manifest
-from stepcredit.harness.record.manifest import Manifest, Status
-from stepcredit.harness.record.rows import EpisodeRow, read_rows
+from stepcredit.harness.record.manifest import Manifest
+from stepcredit.harness.record.rows import EpisodeRow, UpdateRow, read_rows
+from stepcredit.harness.record.vitals import vitals_of
 from stepcredit.harness.setup.panels import sub_panel
 from stepcredit.harness.setup.settings import benchmark_called, suite_called
 from stepcredit.methods.contract import Traits
 from stepcredit.methods.registry import registered
+from stepcredit.paper import health
 from stepcredit.paper.statistics import success_rate
 
 _TRIED = ["seed", "task_id", "success"]
@@ -36,10 +38,9 @@ def run_listing(root: Path) -> list[dict[str, Any]]:
 
 def run_record(folder: Path, found: Manifest) -> dict[str, Any]:
     """How far a run is, its success before and after training, and the 95% interval over tasks of that after it."""
-    complete = found.status is Status.COMPLETE
-    kept = checkpoint.available(folder)
-    reached = found.spec.updates if complete else checkpoint.update_of(kept[-1]) if kept else 0
-    before, after, n, interval = _success(folder) if complete else (None, None, None, None)
+    ended, kept = found.status.ended, checkpoint.available(folder)
+    reached = found.updates if ended else checkpoint.update_of(kept[-1]) if kept else 0
+    before, after, n, interval = _success(folder) if ended else (None, None, None, None)
     return {
         "run": str(folder),
         "status": _status(folder, found),
@@ -48,15 +49,29 @@ def run_record(folder: Path, found: Manifest) -> dict[str, Any]:
         "after": after,
         "n": n,
         "interval": interval,
-        "minutes": round(found.wall_s / 60, 1) if complete else None,
+        "minutes": round(found.wall_s / 60, 1) if ended else None,
         "spec": found.spec_sha256[:12],
         "weights": (found.final_weights_sha256 or "")[:12] or None,
+        "notes": "; ".join(notes_of(folder, found)) or None,
     }
+
+
+def notes_of(folder: Path, found: Manifest) -> list[str]:
+    """Sentences on a run's collapse or divergence, and on where it was stopped; of one that goes on, that it diverged.
+
+    Raises:
+        UserError: a damaged result file.
+    """
+    if not found.status.ended:
+        return [f"diverged {found.diverged}"] if found.diverged else []
+    updates, episodes = read_rows(folder / cell.UPDATES, UpdateRow), read_rows(folder / cell.EPISODES, EpisodeRow)
+    told = health.sentences(health.notes(vitals_of(updates, episodes)))
+    return told if found.stopped is None else [f"stopped before its end: {found.stopped.reason}", *told]
 
 
 def _status(folder: Path, found: Manifest) -> str:
     """A run that nobody writes was interrupted, however its manifest was left."""
-    if found.status is Status.COMPLETE:
+    if found.status.ended:
         return str(found.status)
     match files.held(folder / checkpoint.FOLDER):
         case True:

@@ -14,6 +14,7 @@ from stepcredit.harness.record.cell import Cell
 from stepcredit.harness.record.manifest import Inputs
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.study.cluster import RayPool
+from stepcredit.harness.study.listing import notes_of
 from stepcredit.harness.study.order import Order
 from stepcredit.harness.study.pool import Event, LocalPool, Pool, Resources, Said
 from stepcredit.harness.study.worker import BAD_INPUT
@@ -68,7 +69,7 @@ def plan(cells: Sequence[Cell], inputs_of: Callable[[RunSpec], Inputs]) -> Plan:
         if found is not None:
             manifest.require_same_spec(found, cell.spec, cell.folder)
             manifest.require_same_inputs(found, inputs, cell.folder)
-        if cell.complete():
+        if cell.ended():
             finished.append(cell)
     return Plan(tuple(finished), tuple(cell for cell in cells if cell not in finished))
 
@@ -119,8 +120,7 @@ def _take_in(event: Event, pool: Pool, plan: Plan, display: Display) -> Cell | N
 
 
 def summary(folder: Path) -> str:
-    """One line on a complete run."""
-    found = manifest.read(folder)
-    if found is None:
-        raise UserError(f"{folder} holds no manifest; run its command again")
-    return f"{found.cell}: {counted(found.spec.updates, 'update')} in {found.wall_s:.0f} s, {found.peak_rss_mb:.0f} MB"
+    """One line on a run that has ended, with what there is to say of its health."""
+    found = manifest.require(folder)
+    done = f"{found.cell}: {counted(found.updates, 'update')} in {found.wall_s:.0f} s, {found.peak_rss_mb:.0f} MB"
+    return "; ".join([done, *notes_of(folder, found)])

@@ -19,10 +19,10 @@ class Order:
             self.learn(cell)
 
     def learn(self, cell: Cell) -> None:
-        """Take a complete run's time as its method's."""
+        """Take the time of a run that has ended as its method's."""
         found = manifest.read(cell.folder)
         if found is not None:
-            self._seconds_per_update[cell.spec.method] = found.wall_s / max(1, cell.spec.updates)
+            self._seconds_per_update[cell.spec.method] = found.wall_s / max(1, found.updates)
 
     def next(self) -> Cell:
         """The cell to start now; among equals the first that was asked for."""

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, Self
 
 import stepcredit
@@ -20,6 +21,7 @@ from stepcredit.harness.record.cell import Cell
 from stepcredit.harness.study.worker import Job
 
 ROOT = Path(stepcredit.__file__).resolve().parents[1]
+WORKER = ("-m", "stepcredit.harness.study.worker")
 _LINES_KEPT = 60
 
 
@@ -88,10 +90,23 @@ class Pool(Protocol):
 
 
 class LocalPool:
-    """Processes of this machine."""
+    """Processes of this machine.
 
-    def __init__(self, resources: Resources, *, examines: bool) -> None:
+    Args:
+        changed: variables that they have instead of this process's and of those that fix bits.
+        program: what they run, as words for Python.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        *,
+        examines: bool,
+        changed: Mapping[str, str] = MappingProxyType({}),
+        program: Sequence[str] = WORKER,
+    ) -> None:
         self._resources, self._examines = resources, examines
+        self._changed, self._program = changed, program
         self._events: queue.Queue[Event] = queue.Queue()
         self._workers: dict[Path, subprocess.Popen[str]] = {}
 
@@ -109,7 +124,8 @@ class LocalPool:
         return len(self._workers)
 
     def start(self, cell: Cell) -> None:
-        worker = begin_worker(job_of(cell, self._resources, examines=self._examines), os.environ)
+        job = job_of(cell, self._resources, examines=self._examines)
+        worker = begin_worker(job, os.environ, self._changed, self._program)
         self._workers[cell.folder] = worker
         threading.Thread(target=self._listen, args=(cell, worker), daemon=True).start()
 
@@ -141,11 +157,16 @@ def job_of(cell: Cell, resources: Resources, *, examines: bool) -> Job:
     )
 
 
-def begin_worker(job: Job, environ: Mapping[str, str]) -> subprocess.Popen[str]:
+def begin_worker(
+    job: Job,
+    environ: Mapping[str, str],
+    changed: Mapping[str, str] = MappingProxyType({}),
+    program: Sequence[str] = WORKER,
+) -> subprocess.Popen[str]:
     """A process that does the job; it ends when this one does."""
     worker = subprocess.Popen(
-        [sys.executable, "-P", "-m", "stepcredit.harness.study.worker"],
-        env=_environment(job.threads, environ),
+        [sys.executable, "-P", *program],
+        env={**_environment(job.threads, environ), **changed},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

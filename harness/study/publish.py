@@ -14,7 +14,6 @@ from stepcredit.harness import tracking
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import checkpoint, manifest
 from stepcredit.harness.record.cell import discover, verify_files
-from stepcredit.harness.record.manifest import Status
 
 _OURS_ALONE = {".lock", ".built.json"}
 _KIND = "dataset"
@@ -49,7 +48,7 @@ def parcel_of(folder: Path, *, checkpoints: bool = False) -> Parcel:
         raise UserError(f"{folder} holds no run; `stepcredit runs` lists runs")
     for run in runs:
         found = manifest.read(run)
-        if found is None or found.status is not Status.COMPLETE:
+        if found is None or not found.status.ended:
             raise UserError(f"{run} is not complete; finish it before it is published, or publish other runs alone")
         verify_files(found, run)
     paths = sorted(_kept(folder, checkpoints=checkpoints))

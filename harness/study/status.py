@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from stepcredit.harness.record import manifest
 from stepcredit.harness.record.cell import Cell
+from stepcredit.harness.record.manifest import Manifest, Status
 from stepcredit.harness.study.file import Variant
+from stepcredit.harness.study.listing import notes_of
 
 
 def progress(folder: Path, variants: Sequence[Variant]) -> list[dict[str, Any]]:
     """For each variant its runs, how many are complete, and the hours of one worker that the others need.
+
+    Beside them how many were stopped by their spec's rule, and of how many there is something to say, see `notes_of`.
 
     A run's time is that of its benchmark's and method's complete runs, by the update; null where there is none yet.
 
@@ -21,20 +25,28 @@ def progress(folder: Path, variants: Sequence[Variant]) -> list[dict[str, Any]]:
         UserError: a finished file is missing or damaged.
     """
     cells = {variant.name: [Cell(folder / variant.name, spec) for spec in variant.specs] for variant in variants}
-    complete = {cell.folder for own in cells.values() for cell in own if cell.complete()}
+    ended = {cell.folder: manifest.require(cell.folder) for own in cells.values() for cell in own if cell.ended()}
     seconds: dict[_Kind, list[float]] = {}
-    for cell in (cell for own in cells.values() for cell in own if cell.folder in complete):
-        if (found := manifest.read(cell.folder)) is not None:
-            seconds.setdefault(_kind(cell), []).append(found.wall_s / max(1, cell.spec.updates))
+    for cell in (cell for own in cells.values() for cell in own if cell.folder in ended):
+        found = ended[cell.folder]
+        seconds.setdefault(_kind(cell), []).append(found.wall_s / max(1, found.updates))
     return [
         {
             "variant": name,
             "runs": len(own),
-            "complete": sum(cell.folder in complete for cell in own),
-            "hours_left": _hours([cell for cell in own if cell.folder not in complete], seconds),
+            **_counts({cell.folder: ended[cell.folder] for cell in own if cell.folder in ended}),
+            "hours_left": _hours([cell for cell in own if cell.folder not in ended], seconds),
         }
         for name, own in cells.items()
     ]
+
+
+def _counts(ended: Mapping[Path, Manifest]) -> dict[str, int]:
+    return {
+        "complete": sum(found.status is Status.COMPLETE for found in ended.values()),
+        "stopped": sum(found.status is Status.STOPPED for found in ended.values()),
+        "with_notes": sum(bool(notes_of(folder, found)) for folder, found in ended.items()),
+    }
 
 
 _Kind = tuple[str, str, str]

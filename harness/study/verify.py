@@ -18,7 +18,7 @@ from stepcredit.harness.model.presets import preset_named
 from stepcredit.harness.progress import Report
 from stepcredit.harness.record import files, manifest
 from stepcredit.harness.record.cell import CREDITS, EPISODES, PROBES, UPDATES, Cell, verify_files
-from stepcredit.harness.record.manifest import Manifest, Status, differences
+from stepcredit.harness.record.manifest import Manifest, differences
 from stepcredit.harness.record.rows import EpisodeRow, UpdateRow, read_rows
 from stepcredit.harness.run.schedule import episodes_of
 from stepcredit.harness.run.train import begin, train
@@ -47,19 +47,37 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class Rows:
     """What a run recorded."""
 
     episodes: Sequence[EpisodeRow]
     updates: Sequence[UpdateRow]
 
-    def until(self, last: int) -> _Rows:
+    @classmethod
+    def of(cls, folder: Path) -> Rows:
+        """Of a run that has ended."""
+        return cls(read_rows(folder / EPISODES, EpisodeRow), read_rows(folder / UPDATES, UpdateRow))
+
+    def until(self, last: int) -> Rows:
         """Of the first updates, and of the evaluations up to there."""
         kept = [row for row in self.episodes if row.update < last or (row.update == last and row.phase == "eval")]
-        return _Rows(kept, [row for row in self.updates if row.update < last])
+        return Rows(kept, [row for row in self.updates if row.update < last])
 
     def __len__(self) -> int:
         return len(self.episodes) + len(self.updates)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Rows of a kind that are not equal.
+
+    Attributes:
+        update: of the first of them.
+        sentence: how many, and what differs there.
+    """
+
+    update: int
+    sentence: str
 
 
 def verify_run(
@@ -77,23 +95,24 @@ def verify_run(
         EnvError: its benchmark or its data cannot be had.
     """
     found = _complete(folder)
-    last = found.spec.updates if updates is None else min(updates, found.spec.updates)
+    last = found.updates if updates is None else min(updates, found.updates)
     where = resolve(device, preset_named(found.spec.model).device)
     switches, parts = switch_on(found.threads, where), assemble(found.spec, where)
     _require_same(found, parts, folder)
     total = episodes_of(found.spec, len(parts.eval_panel.tasks), last)
-    with _scratch(found) as study:
+    with scratch(f"{found.cell}-{found.spec_sha256[:12]}") as study:
         cell = Cell(study, found.spec, copy=found.replicate_of is not None)
-        again = _made_again(cell, parts, switches, last, lambda now: report(now.done, total))
-        hashes = _hashes(found, cell.folder) if last == found.spec.updates else ()
-        there, here = _read(folder).until(last), again.until(last)
-        differing = (*_differing(there, here), *hashes)
-    return Verdict(last, found.spec.updates, len(there), differing, _elsewhere(found, switches))
+        whole = last == found.updates
+        again = _made_again(cell, parts, switches, None if whole else last, lambda now: report(now.done, total))
+        hashes = hashes_differing(found, manifest.require(cell.folder)) if whole else ()
+        there, here = Rows.of(folder).until(last), again.until(last)
+        differing = (*(own.sentence for own in differences_of(there, here)), *hashes)
+    return Verdict(last, found.updates, len(there), differing, _elsewhere(found, switches))
 
 
 def _complete(folder: Path) -> Manifest:
     found = manifest.require(folder)
-    if found.status is not Status.COMPLETE:
+    if not found.status.ended:
         raise UserError(f"{folder} is not complete, so there is nothing to compare with yet; finish the run first")
     verify_files(found, folder)
     return found
@@ -109,11 +128,11 @@ def _require_same(found: Manifest, parts: Parts, folder: Path) -> None:
 
 
 @contextmanager
-def _scratch(found: Manifest) -> Iterator[Path]:
+def scratch(name: str) -> Iterator[Path]:
     """A folder in the cache that goes when all is compared; another commit's or an edited source's is not gone on
     with."""
     commit, dirty = manifest.source_commit()
-    place = places.cache_root(os.environ) / _FOLDER / f"{found.cell}-{found.spec_sha256[:12]}-{str(commit)[:12]}"
+    place = places.cache_root(os.environ) / _FOLDER / f"{name}-{str(commit)[:12]}"
     if dirty is not False:
         shutil.rmtree(place, ignore_errors=True)
     files.make_folder(place)
@@ -121,28 +140,28 @@ def _scratch(found: Manifest) -> Iterator[Path]:
     shutil.rmtree(place)
 
 
-def _made_again(cell: Cell, parts: Parts, switches: Determinism, last: int, report: Callable[[Report], None]) -> _Rows:
-    if last < cell.spec.updates:
+def _made_again(
+    cell: Cell, parts: Parts, switches: Determinism, last: int | None, report: Callable[[Report], None]
+) -> Rows:
+    """The first updates; None for the whole run, to where its rule stops it."""
+    if last is not None:
         state = begin(cell, parts, switches, last, report)
-        return _Rows(state.episodes, state.updates)
+        return Rows(state.episodes, state.updates)
     train(cell, parts, switches, report)
-    return _read(cell.folder)
+    return Rows.of(cell.folder)
 
 
-def _read(folder: Path) -> _Rows:
-    return _Rows(read_rows(folder / EPISODES, EpisodeRow), read_rows(folder / UPDATES, UpdateRow))
-
-
-def _differing(there: _Rows, here: _Rows) -> Iterator[str]:
-    """A sentence on the first episode and on the first update that differ."""
+def differences_of(there: Rows, here: Rows) -> Iterator[Difference]:
+    """Of the episodes and of the updates: how many, and the first of each."""
     for kind, before, after in (("episode", there.episodes, here.episodes), ("update", there.updates, here.updates)):
         pairs = zip((asdict(row) for row in before), (asdict(row) for row in after), strict=False)
         unequal = [pair for pair in pairs if pair[0] != pair[1]]
         if len(before) != len(after):
-            yield f"{len(before)} {kind}s there, {len(after)} here"
+            yield Difference(0, f"{len(before)} {kind}s there, {len(after)} here")
         if unequal:
             first, second = unequal[0]
-            yield f"{len(unequal)} of {len(before)} {kind}s, first {_named(first)}: {_leaf(first, second)}"
+            where = f"{len(unequal)} of {len(before)} {kind}s, first {_named(first)}"
+            yield Difference(first["update"], f"{where}: {_leaf(first, second)}")
 
 
 def _named(row: Mapping[str, Any]) -> str:
@@ -154,11 +173,9 @@ def _leaf(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     return "; ".join(differences(first, second))
 
 
-def _hashes(found: Manifest, folder: Path) -> tuple[str, ...]:
+def hashes_differing(there: Manifest, here: Manifest) -> tuple[str, ...]:
     """What else a whole run's manifest vouches for: tokens' credit, probes, last weights."""
-    now = manifest.read(folder)
-    assert now is not None, folder
-    before, after = ({**own.files, "the last weights": own.final_weights_sha256} for own in (found, now))
+    before, after = ({**own.files, "the last weights": own.final_weights_sha256} for own in (there, here))
     names = [name for name in (CREDITS, PROBES, "the last weights") if name in before and before[name] != after[name]]
     return tuple(f"{name}: sha256 {str(before[name])[:12]} there, {str(after[name])[:12]} here" for name in names)
 

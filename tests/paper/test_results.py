@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from stepcredit.paper.errors import PaperError
+from stepcredit.paper.report import markdown_report, report_of
 from stepcredit.paper.results import load_study
+from stepcredit.paper.tables import difference_table, learning_table, subset_table
 from tests.paper.support import episode, simulated_episodes, spec, write_run, write_study
 
 
@@ -159,3 +161,20 @@ def test_subsets_follow_the_benchmark_then_the_alphabet(tmp_path: Path):
     assert load_study(tmp_path).subsets == ("Pick", "Look", "Clean", "Heat", "Cool", "PickTwo", "Alpha", "Beta")
     edit_manifest(folder, subsets=[])
     assert load_study(tmp_path).subsets == ("Alpha", "Beta", "Pick")
+
+
+def test_runs_that_were_stopped_are_in_no_number_and_every_table_says_so(tmp_path: Path):
+    write_study(tmp_path, ("grpo", "opd"), seeds=2)
+    why = {"update": 2, "condition": "success", "reason": "no success any more, for 5 updates"}
+    write_run(tmp_path, "opd", 2, changes={"status": "stopped", "stopped": why})
+    study = load_study(tmp_path)
+    assert [run.spec.seed for run in study.of("opd")] == [0, 1]
+    report = markdown_report(report_of(study))
+    cell = "alfworld-mini-tiny-opd-s2"
+    assert f"1 run stopped early by a rule on collapse and divergence, and in no number here ({cell};" in report
+    assert f"- {cell}: stopped early after 2 of 4 updates: no success any more, for 5 updates" in report
+    assert "| Was anything left out? | 1 run stopped early, listed at the end |" in report
+    notes = [
+        note for table in (subset_table(study), learning_table(study), difference_table(study)) for note in table.notes
+    ]
+    assert sum(f"Stopped early, and in no number here: {cell}; means are" in note for note in notes) == 3

@@ -63,7 +63,7 @@ def survive(study: Path, fault: Fault, expected: tuple[str | None, ...]) -> None
     assert broken.ended or (broken.said and "\n" not in broken.said), f"{fault}: {broken.said}"
     if broken.ended:
         assert fault.call in HARMLESS, f"{fault} went unnoticed"
-    before, complete = reached(study), Cell(study, SPEC).complete()
+    before, complete = reached(study), Cell(study, SPEC).ended()
     again = run_with(study)
     assert again.ended, f"{fault}: {again.said}"
     assert bits(study) == expected, fault

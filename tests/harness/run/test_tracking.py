@@ -1,6 +1,7 @@
 """Trackers: what they are told is what the result files say, and nothing that they do changes a run."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_tensorboard_shows_what_the_files_say(tmp_path: Path, untracked: Path) -
     assert told == pytest.approx(entropy)
     names = set(found.Tags()["scalars"])
     assert {"train/kl", "train/mixed_groups", "train/grad_norm", "train/invalid_rate", "seconds/rollout"} <= names
-    assert {"speed/rollout_tokens_per_s", "speed/update_tflops"} <= names
+    assert {"speed/rollout_tokens_per_s", "speed/update_tflops", "tokens/rescored", "length/drawn"} <= names
 
 
 @installed("trackio")
@@ -145,16 +146,18 @@ def test_what_is_not_there_is_refused_before_anything_runs(
     assert "unknown tracker 'tensorbord': did you mean 'tensorboard'?" in refused("tensorbord")
 
 
-def test_numbers_of_speed_are_arithmetic(untracked: Path) -> None:
-    """1,000 weights, 2 s of update: 6 operations a weight and token; of an H200's 989 TFLOP/s where it is one."""
-    rows = read_rows(untracked / EPISODES, EpisodeRow)
-    state = RunState(2, rows, read_rows(untracked / UPDATES, UpdateRow), [TimingRow(2, 4.0, 1.0, 2.0, 0.5)])
-    tokens = sum(r.prompt_tokens + r.response_tokens for r in rows if r.phase == "train" and r.update == 1)
-    numbers = numbers_of(state, 1000, "NVIDIA H200")
-    assert numbers["speed/rollout_tokens_per_s"] == pytest.approx(tokens / 4.0)
-    assert numbers["speed/update_tflops"] == pytest.approx(6e3 * tokens / 2.0 / 1e12)
-    assert numbers["speed/update_mfu"] == pytest.approx(numbers["speed/update_tflops"] / 989.0)
-    assert "speed/update_mfu" not in numbers_of(state, 1000, "cpu")
+def test_numbers_of_speed_are_those_of_the_row(untracked: Path) -> None:
+    """800 tokens in 4 s; what is not known is not told."""
+    rows, updates = read_rows(untracked / EPISODES, EpisodeRow), read_rows(untracked / UPDATES, UpdateRow)
+    spent = TimingRow(2, 4.0, 1.0, 2.0, 0.5, 800, 300, 500, 100, update_tflops=98.9, update_mfu=0.1)
+    numbers = numbers_of(RunState(2, rows, updates, [spent]))
+    assert numbers["speed/rollout_tokens_per_s"] == pytest.approx(200.0)
+    assert (numbers["seconds/credit"], numbers["tokens/rescored"], numbers["tokens/gradient"]) == (1.0, 300, 500)
+    assert (numbers["speed/update_tflops"], numbers["speed/update_mfu"]) == (98.9, 0.1)
+    assert "speed/update_mfu" not in numbers_of(RunState(2, rows, updates, [replace(spent, update_mfu=None)]))
+    assert numbers["train/mixed_share"] == updates[-1].mixed_groups / updates[-1].groups
+    drawn = [row.response_tokens for row in rows if row.phase == "train" and row.update == 1]
+    assert numbers["length/drawn"] == pytest.approx(sum(drawn) / len(drawn))
     assert numbers["eval/success"] == pytest.approx(success(untracked, 2))
 
 

@@ -111,7 +111,7 @@ def test_an_interrupted_call_goes_on_where_it_stopped(
 ) -> None:
     monkeypatch.setattr("stepcredit.harness.record.manifest.source_commit", lambda: ("c" * 40, False))
     with monkeypatch.context() as patch:
-        patch.setattr("stepcredit.harness.study.verify._read", interrupted)
+        patch.setattr("stepcredit.harness.study.verify.Rows.of", interrupted)
         assert run(["verify", str(folder)]) == 130
     (scratch,) = (folder.parent / "cache" / "verify").iterdir()
     capsys.readouterr()
