@@ -53,7 +53,7 @@ def _memory(name: str, needed: int, more: str) -> Finding:
     there = memory_of_this_machine()
     told = f"{gibibytes(needed):.1f} GiB of memory, {more}; this machine has {gibibytes(there):.1f} GiB"
     if needed > there:
-        return Finding(name, False, f"needs {told}: use a larger one, and from here --engine http")
+        return Finding(name, False, f"needs {told}: use a larger one, and search it from here with engine http")
     return Finding(name, True, told)
 
 
