@@ -94,6 +94,8 @@ RUN_ELSEWHERE = {
     "pip install ./late_credit && pytest late_credit": "tests/methods/test_new_method.py",
     "pip install ./long_corridor && pytest long_corridor": "tests/envs/test_new_benchmark.py",
     "stepcredit panel long_corridor": "tests/envs/test_new_benchmark.py",
+    "stepcredit doctor --corpus 21015324 --engine bm25": "tests/harness/study/test_corpus_room.py",
+    "STEPCREDIT_DATA=data python -m stepcredit.envs.searchqa.retrieval.scale": "tests/envs/searchqa/test_scale.py",
     "stepcredit serve-retriever --engine bm25 --corpus corpus.jsonl.gz --port 8000": SERVE,
     """curl -d '{"queries": ["who wrote it"], "topk": 3, "return_scores": true}' -H 'content-type: application/json' """
     "localhost:8000/retrieve": SERVED,

@@ -25,8 +25,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         (
             "alfworld.actions alfworld.assets alfworld.clause_search alfworld.conditions alfworld.pddl "
             "alfworld.phrases alfworld.reference alfworld.rooms alfworld.subsets alfworld.text",
-            "searchqa.answers searchqa.corpus searchqa.jsonl searchqa.literals searchqa.metrics searchqa.parquet "
-            "searchqa.questions searchqa.text",
+            "searchqa.answers searchqa.cache_folder searchqa.corpus searchqa.jsonl searchqa.literals searchqa.metrics "
+            "searchqa.parquet searchqa.questions searchqa.records searchqa.text",
             "diagnostic.process",
         ),
         (

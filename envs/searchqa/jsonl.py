@@ -104,7 +104,12 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise EnvError(f"{path} is truncated or damaged ({error}); copy it again") from error
     except OSError as error:
-        raise EnvError(f"{path} cannot be read ({error.strerror}); check that it is a readable file") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> EnvError:
+    """What to say of a file that cannot be opened or read."""
+    return EnvError(f"{path} cannot be read ({error.strerror}); check that it is a readable file")
 
 
 def _start(data: bytes, path: Path) -> bytes:

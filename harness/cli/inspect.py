@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepcredit.harness.cli import options
+from stepcredit.harness.errors import UserError
 
 if TYPE_CHECKING:
+    from stepcredit.harness.study.doctor import Finding
     from stepcredit.harness.study.hours import Rates
 
 
@@ -46,6 +49,7 @@ def panel(
 
 
 def doctor(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Option("--model", help="Ask what a run of this model from the hub needs.")
     ] = None,
@@ -59,22 +63,60 @@ def doctor(
     bandwidth: Annotated[
         float, typer.Option("--bandwidth", min=0.001, help="TB/s of its memory that it sustains; assumed, for hours.")
     ] = 2.0,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            "--corpus", metavar="FILE|PASSAGES", help="Ask what searching this corpus, or one of that size, needs."
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="What --corpus is to be searched with: bm25, lucene or dense.")
+    ] = "bm25",
     as_json: options.Json = False,
 ) -> None:
     """Check versions, memory, data, the policy's weights and write permission; exit code 1 if something is wrong.
 
     With --model: a run's memory by part, its disk and hours, whether it fits a GPU, and what would make it fit. Loads
-    no weights.
+    no weights. With --corpus: the memory, disk and hours that its index needs, and whether they are there; --set then
+    sets the retriever.
     """
-    from stepcredit.harness.cli.display import print_doctor
     from stepcredit.harness.study.doctor import examine
     from stepcredit.harness.study.hours import Rates
 
+    if corpus is not None:
+        _refuse_others(context, "corpus", "engine", "settings")
+        _print_findings(_corpus_findings(corpus, engine, settings or ()), as_json=as_json)
+        return
     if model is not None:
+        _refuse_others(context, "model", "gpu", "benchmark", "method", "settings", "tflops", "bandwidth")
         rates = Rates(tflops * 1e12, bandwidth * 1e12)
         _print_budget(model, gpu, benchmark, method, tuple(settings or ()), rates, as_json=as_json)
         return
-    findings = examine(Path.cwd())
+    _refuse_others(context)
+    _print_findings(examine(Path.cwd()), as_json=as_json)
+
+
+def _refuse_others(context: typer.Context, *used: str) -> None:
+    """Refuse options that were given and would change nothing; the first one used, if any, is what is asked."""
+    for parameter in context.command.params:
+        name, option = str(parameter.name), parameter.opts[0]
+        source = context.get_parameter_source(name)
+        if name not in ("as_json", *used) and source is not None and source.name == "COMMANDLINE":
+            beside = f"beside --{used[0]}; leave it out" if used else "alone; add --model or --corpus, or leave it out"
+            raise UserError(f"{option} has no effect {beside}")
+
+
+def _corpus_findings(corpus: str, engine: str, settings: Sequence[str]) -> Sequence[Finding]:
+    from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec
+    from stepcredit.harness.cli.serve import retriever_settings
+    from stepcredit.harness.study.corpus_room import examine_corpus
+
+    return examine_corpus(corpus, RetrieverSpec.parse({**retriever_settings(settings), "engine": engine}))
+
+
+def _print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
+    from stepcredit.harness.cli.display import print_doctor
+
     print_doctor(findings, as_json)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)

@@ -45,7 +45,7 @@ def serve_retriever(
     """Serve passages over HTTP: POST /retrieve, GET /health, GET /info. Ctrl-C ends it."""
     from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
 
-    spec = RetrieverSpec.parse({**_pairs(settings or ()), "engine": engine})
+    spec = RetrieverSpec.parse({**retriever_settings(settings or ()), "engine": engine})
     if spec.engine == "http":
         raise UserError("--engine http has no passages of its own to serve; choose bm25, lucene or dense")
     with _bound(host, port) as listener:
@@ -115,7 +115,12 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def _pairs(settings: Sequence[str]) -> dict[str, str]:
+def retriever_settings(settings: Sequence[str]) -> dict[str, str]:
+    """From NAME=VALUE, as --set gives them.
+
+    Raises:
+        UserError: one has no value.
+    """
     pairs = [text.partition("=") for text in settings]
     for name, equals, _ in pairs:
         if not equals:

@@ -36,7 +36,7 @@ def require_room(out: Path, missing: Sequence[RunSpec], given: Resources) -> str
         return None
     together = sorted((budget.disk_bytes for budget in budgets), reverse=True)[: given.jobs]
     needed = sum(together) + sum(budget.kept_bytes for budget in budgets)
-    free = shutil.disk_usage(_existing(out)).free
+    free = shutil.disk_usage(existing(out)).free
     told = f"{gibibytes(needed):.1f} GiB of checkpoints"
     if needed > free:
         raise UserError(
@@ -58,8 +58,7 @@ def _require_memory(spec: RunSpec, given: Resources) -> Budget:
     if given.device == "cuda":
         needed, available, where = budget.peak, torch.cuda.mem_get_info()[1], "the GPU"
     else:
-        needed = given.jobs * budget.at(When.ALWAYS)
-        available, where = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
+        needed, available, where = given.jobs * budget.at(When.ALWAYS), memory_of_this_machine(), "this machine"
     if needed > available:
         smaller = [text for text, _ in changes_that_fit(spec, shape, available, teacher)]
         advice = f"it would fit with --set {' or --set '.join(smaller)}" if smaller else "choose a smaller --model"
@@ -70,5 +69,11 @@ def _require_memory(spec: RunSpec, given: Resources) -> Budget:
     return budget
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there already."""
     return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+
+
+def memory_of_this_machine() -> int:
+    """All of it, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -42,11 +42,11 @@ def measure() -> dict[str, float]:
         `lucene_build_s`, `lucene_mean_ms`, `ratio` of the two means, and over all questions the agreement of the top
         three: `overlap`, `same_list` and `same_first`.
     """
-    corpus, questions = _data()
+    corpus, questions = data()
     with TemporaryDirectory(prefix="stepcredit-bench-") as folder:
         cache = Path(folder)
-        bm25, built = _timed(lambda: Bm25Retriever(corpus, cache=cache))
-        seconds = _seconds(bm25, questions)
+        bm25, built = timed(lambda: Bm25Retriever(corpus, cache=cache))
+        seconds = seconds_each(bm25, questions)
         found = {
             "passages": len(corpus),
             "questions": len(questions),
@@ -66,8 +66,8 @@ def _beside_lucene(
     except RetrievalError as error:
         print(error, file=sys.stderr)
         return {}
-    lucene, built = _timed(lambda: LuceneRetriever(corpus, cache=cache))
-    mean = 1e3 * statistics.mean(_seconds(lucene, questions))
+    lucene, built = timed(lambda: LuceneRetriever(corpus, cache=cache))
+    mean = 1e3 * statistics.mean(seconds_each(lucene, questions))
     pairs = list(zip(_tops(bm25, questions), _tops(lucene, questions), strict=True))
     return {
         "lucene_build_s": built,
@@ -79,7 +79,8 @@ def _beside_lucene(
     }
 
 
-def _data() -> tuple[Corpus, list[str]]:
+def data() -> tuple[Corpus, list[str]]:
+    """Passages and questions of $STEPCREDIT_DATA; random words where it has none."""
     folder = Path(os.environ.get("STEPCREDIT_DATA", "")) / "searchqa"
     if not (folder / "corpus.jsonl.gz").is_file():
         return _random_words()
@@ -98,14 +99,15 @@ def _random_words() -> tuple[Corpus, list[str]]:
     return Corpus.of(passages), [text(10) for _ in range(_QUESTIONS)]
 
 
-def _seconds(retriever: Retriever, questions: Sequence[str]) -> list[float]:
+def seconds_each(retriever: Retriever, questions: Sequence[str]) -> list[float]:
     """Of single queries, once the engine is warm."""
     for question in questions[-_WARM:]:
         retriever.search([question], _K)
-    return [_timed(partial(retriever.search, [question], _K))[1] for question in questions[:_TIMED]]
+    return [timed(partial(retriever.search, [question], _K))[1] for question in questions[:_TIMED]]
 
 
-def _timed(job: Callable[[], Result]) -> tuple[Result, float]:
+def timed(job: Callable[[], Result]) -> tuple[Result, float]:
+    """What the job returns, and the seconds that it takes."""
     started = time.perf_counter()
     result = job()
     return result, time.perf_counter() - started
@@ -129,7 +131,7 @@ def _peak_mb(cache: Path) -> float:
 
 
 def _print_peak(cache: Path) -> None:
-    corpus, questions = _data()
+    corpus, questions = data()
     Bm25Retriever(corpus, cache=cache).search(questions, _K)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

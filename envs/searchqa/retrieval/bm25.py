@@ -1,4 +1,4 @@
-"""BM25 without a JVM: bm25s builds the index, a small compiled loop searches it."""
+"""BM25 without a JVM: bm25s's scores in mapped files, and a small compiled loop that searches them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import bm25s
 import numpy as np
 
 from stepcredit.envs.searchqa.corpus import Corpus, contents
+from stepcredit.envs.searchqa.records import mapped
 from stepcredit.envs.searchqa.retrieval.analysis import analyzer
+from stepcredit.envs.searchqa.retrieval.bm25_build import DATA, INDICES, INDPTR, Builder
 from stepcredit.envs.searchqa.retrieval.contract import Hit
 from stepcredit.envs.searchqa.retrieval.index_cache import Recipe, open_index
 from stepcredit.envs.searchqa.retrieval.limits import hits_wanted
 from stepcredit.envs.searchqa.retrieval.ranking import rank
+from stepcredit.envs.searchqa.retrieval.vocabulary import Vocabulary
 
 ENGINE = "bm25s"
 
 _LIBRARIES = ("bm25s", "PyStemmer", "regex")
 _ANALYSIS = "lucene-english-1"
+_LAYOUT = 2  # 1 was bm25s's own, with the vocabulary as JSON
 
 
 class Bm25Retriever:
@@ -34,12 +37,10 @@ class Bm25Retriever:
 
     def __init__(self, corpus: Corpus, k1: float = 0.9, b: float = 0.4, cache: Path | None = None) -> None:
         self._corpus = corpus
-        self._recipe = Recipe.of(ENGINE, _parameters(k1, b), corpus)
+        self._recipe = Recipe.of(ENGINE, _parameters(k1, b), corpus, _LAYOUT)
         folder = open_index(self._recipe, lambda empty: _build(empty, corpus, k1, b), cache)
-        index = bm25s.BM25.load(folder, mmap=True)
-        self._vocabulary: Mapping[str, int] = index.vocab_dict
-        # Plain arrays over the mapped files: numba takes several microseconds to look at a memmap.
-        self._indptr, self._indices, self._data = (np.asarray(index.scores[it]) for it in ("indptr", "indices", "data"))
+        self._vocabulary = Vocabulary(folder)
+        self._indptr, self._indices, self._data = (mapped(folder / name) for name in (INDPTR, INDICES, DATA))
         self._analyze = analyzer()
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
@@ -53,7 +54,7 @@ class Bm25Retriever:
         return {"engine": ENGINE, **self._recipe.parameters, "corpus_sha256": self._corpus.sha256}
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        known = [self._vocabulary[term] for term in self._analyze(query) if term in self._vocabulary]
+        known = [number for term in self._analyze(query) if (number := self._vocabulary.find(term)) is not None]
         if not known:
             return []
         terms = np.array(known, np.int64)
@@ -69,12 +70,4 @@ def _parameters(k1: float, b: float) -> dict[str, str]:
 
 def _build(folder: Path, corpus: Corpus, k1: float, b: float) -> None:
     analyze = analyzer()
-    vocabulary: dict[str, int] = {}
-    ids = [
-        [vocabulary.setdefault(term, len(vocabulary)) for term in analyze(contents(passage))]
-        for passage in corpus.passages
-    ]
-    index = bm25s.BM25(k1=k1, b=b, method="lucene", backend="numpy")
-    with np.errstate(invalid="ignore"):  # passages of stop words alone have an average length of none
-        index.index((ids, vocabulary), create_empty_token=False, show_progress=False)
-    index.save(folder)
+    Builder(k1, b).build(folder, (analyze(contents(passage)) for passage in corpus.passages))

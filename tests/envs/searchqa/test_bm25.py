@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stepcredit.envs.places import cache_root
+from stepcredit.envs.searchqa.cache_folder import MANIFEST
 from stepcredit.envs.searchqa.corpus import Corpus, Passage, read_corpus
 from stepcredit.envs.searchqa.retrieval.analysis import analyzer
 from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
 from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
-from stepcredit.envs.searchqa.retrieval.index_cache import MANIFEST, cache_root
 from stepcredit.envs.searchqa.retrieval.ranking import rank, rank_with_numpy
 from tests.envs.searchqa.engines import FOUR, ODD_QUERIES, SILENT_QUERIES, TERMS, expected_scores, ids
 
@@ -174,7 +175,7 @@ def _claim(folder: Path, **changes: object) -> None:
     [
         (lambda folder: _flip(folder / "data.csc.index.npy"), "is damaged (data.csc.index.npy is not as"),
         (lambda folder: (folder / "data.csc.index.npy").write_bytes(b""), "is damaged (data.csc.index.npy is not as"),
-        (lambda folder: (folder / "vocab.index.json").unlink(), "is damaged (its files are not those"),
+        (lambda folder: (folder / "vocabulary.npy").unlink(), "is damaged (its files are not those"),
         (lambda folder: (folder / "more").write_text(""), "is damaged (its files are not those"),
         (lambda folder: (folder / MANIFEST).unlink(), "is damaged (no readable manifest.json)"),
         (lambda folder: (folder / MANIFEST).write_text("{"), "is damaged (no readable manifest.json)"),

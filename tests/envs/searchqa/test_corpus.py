@@ -44,7 +44,7 @@ def complaint(path: Path) -> str:
 def test_a_corpus_is_what_the_file_says_in_its_order(tmp_path: Path, name: str) -> None:
     corpus = read_corpus(write(tmp_path / name, ROWS))
     assert list(corpus.passages) == PASSAGES
-    assert corpus[1] is corpus.by_id("p2")
+    assert corpus[1] == corpus.by_id("p2") == corpus[-2] == PASSAGES[1]
     assert len(corpus) == 3
 
 
@@ -75,7 +75,7 @@ def test_wiki18_lines_are_read(tmp_path: Path) -> None:
         {"id": "8", "contents": "No quotes\nText"},
         {"id": "9", "contents": "One line only"},
     ]
-    assert read_corpus(write(tmp_path / "wiki.jsonl", rows)).passages == (
+    assert tuple(read_corpus(write(tmp_path / "wiki.jsonl", rows)).passages) == (
         Passage("7", 'The "Old" Mill', "First line.\nSecond line."),
         Passage("8", "No quotes", "Text"),
         Passage("9", "One line only", ""),
