@@ -167,6 +167,6 @@ def _require_same_vectors(
     if not distances[farthest] <= _FARTHEST:
         raise RetrievalError(
             f"index {path} has another vector for passage {passages[farthest].id!r} of {called(corpus)} than the"
-            f" encoder ({distances[farthest]:.2g} apart, where {_FARTHEST} is allowed); choose the corpus, encoder, pooling"
-            " and passage_prefix that it was built with"
+            f" encoder ({distances[farthest]:.2g} apart, where {_FARTHEST} is allowed); choose the corpus, encoder,"
+            " pooling and passage_prefix that it was built with"
         )

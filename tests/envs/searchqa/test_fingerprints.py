@@ -94,5 +94,5 @@ def test_a_damaged_note_is_no_hash(index: Path, tmp_path: Path) -> None:
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(index: Path) -> None:
-    with pytest.raises(RetrievalError, match="cannot be written .*; set STEPCREDIT_CACHE to a folder that can$"):
+    with pytest.raises(RetrievalError, match=r"cannot be written .*; set STEPCREDIT_CACHE to a folder that can$"):
         fingerprint([index], index)
