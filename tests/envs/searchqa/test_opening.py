@@ -64,12 +64,48 @@ def test_an_encoder_that_is_not_there_is_named(tmp_path: Path) -> None:
         {"engine": "lucene", "k1": 1.5},
         {"engine": "dense", "pooling": "cls", "index": "ivf", "nlist": 7},
         {"engine": "http", "url": "http://host:1", "retries": 2},
+        {"engine": "lucene", "index": "bm25"},
+        {"engine": "dense", "index": "/data/e5_Flat.index", "nprobe": 4},
     ],
 )
 def test_a_spec_survives_its_own_json(content: dict[str, Any]) -> None:
     spec = RetrieverSpec.model_validate(content)
     assert RetrieverSpec.model_validate_json(spec.model_dump_json()) == spec
     assert RetrieverSpec.parse(spec.model_dump(mode="json")) == spec
+
+
+@pytest.mark.parametrize(
+    ("content", "settings"),
+    [
+        ({"engine": "lucene"}, {"engine", "k1", "b"}),
+        ({"engine": "lucene", "index": "bm25"}, {"engine", "k1", "b", "index"}),
+        (
+            {"engine": "dense"},
+            {
+                *("engine", "encoder", "pooling", "query_prefix", "passage_prefix", "max_tokens"),
+                *("index", "nlist", "nprobe"),
+            },
+        ),
+        (
+            {"engine": "dense", "index": "e5_Flat.index"},
+            {"engine", "encoder", "pooling", "query_prefix", "passage_prefix", "max_tokens", "index", "nprobe"},
+        ),
+    ],
+)
+def test_only_settings_with_an_effect_are_recorded(content: dict[str, Any], settings: set[str]) -> None:
+    assert set(RetrieverSpec.parse(content).model_dump()) == settings
+
+
+def test_specs_that_name_no_index_are_recorded_as_ever() -> None:
+    assert RetrieverSpec.parse({"engine": "lucene"}).model_dump_json() == '{"engine":"lucene","k1":0.9,"b":0.4}'
+    assert '"index":"flat","nlist":1024,"nprobe":16' in RetrieverSpec.parse({"engine": "dense"}).model_dump_json()
+
+
+@pytest.mark.parametrize("engine", ["lucene", "dense"])
+def test_an_index_that_is_nowhere_is_one_sentence(engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPCREDIT_DATA", str(tmp_path))
+    with pytest.raises(RetrievalError, match=f"no index at {tmp_path}/searchqa/no.index or at no.index; give the path"):
+        open_retriever(RetrieverSpec(engine=engine, index="no.index"), FOUR)
 
 
 def test_words_of_a_command_line_become_numbers() -> None:
@@ -86,6 +122,11 @@ def test_words_of_a_command_line_become_numbers() -> None:
         ({"engin": "bm25"}, "unknown setting of a retriever 'engin'; did you mean 'engine'"),
         ({"engine": "http", "k1": 1.2}, "retriever: engine http has no setting k1; leave it out"),
         ({"url": "http://host"}, "retriever: engine bm25 has no setting url; leave it out"),
+        ({"index": "bm25"}, "retriever: engine bm25 has no setting index; leave it out, or choose another engine"),
+        ({"engine": "http", "index": "bm25"}, "retriever: engine http has no setting index; leave it out"),
+        ({"engine": "lucene", "index": "ivf"}, "retriever: engine lucene has no ivf index; leave index out, or give"),
+        ({"engine": "dense", "index": "e5.index", "nlist": 7}, "retriever: nlist has no effect on an index that is"),
+        ({"engine": "dense", "index": ""}, r"retriever\.index: .* at least 1 character"),
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused(content: dict[str, Any], complaint: str) -> None:
