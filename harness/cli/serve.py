@@ -39,8 +39,12 @@ def serve_retriever(
         ),
     ] = None,
     index: Annotated[
-        Path | None,
-        typer.Option("--index", help="An index of the corpus that is built already: a Lucene folder or a FAISS file."),
+        str | None,
+        typer.Option(
+            "--index",
+            metavar="PATH",
+            help="An index of the corpus that is built already: a Lucene folder or a FAISS file.",
+        ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
@@ -67,12 +71,12 @@ def serve_retriever(
         _serve(opened(), listener, threads)
 
 
-def _engine(engine: str, corpus: Path | None, index: Path | None, pairs: Mapping[str, str]) -> Callable[[], Retriever]:
+def _engine(engine: str, corpus: Path | None, index: str | None, pairs: Mapping[str, str]) -> Callable[[], Retriever]:
     from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
 
     if index is not None:
         _refuse({"--set index": pairs.get("index")}, "--index")
-        pairs = {**pairs, "index": str(index)}
+        pairs = {**pairs, "index": index}
     spec = RetrieverSpec.parse({**pairs, "engine": engine})
     if spec.engine == "http":
         raise UserError("--engine http has no passages of its own to serve; choose bm25, lucene or dense")

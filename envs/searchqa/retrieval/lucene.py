@@ -50,22 +50,24 @@ class LuceneRetriever:
         self._corpus = corpus
         self._given = index is not None
         tools = find_toolchain(os.environ)
-        parameters = {"anserini": tools.jar.stem.split("-")[1]}
-        recipe = Recipe.of(ENGINE, parameters, corpus)
+        recipe = Recipe.of(ENGINE, {"anserini": tools.jar.stem.split("-")[1]}, corpus)
+        files = [] if index is None else lucene_files(index)
         self._folder = index or open_index(recipe, lambda empty: _build(empty, corpus, tools), cache)
-        files = lucene_files(self._folder)
         self._machine = machine()
         self._list = self._machine.java_class("java.util.ArrayList")
         with explained(self._machine, self._folder):
             self._searcher = self._machine.java_class(_SEARCHER)(str(self._folder))
             self._searcher.set_bm25(k1, b)
-        if index is None:
-            self._require_all()
-        else:
-            with explained(self._machine, self._folder):
-                require_fit(self._folder, self._searcher, corpus)
-            parameters["index_sha256"] = fingerprint(files, cache)
-        self._info = {"engine": ENGINE, "k1": str(k1), "b": str(b), **parameters, "corpus_sha256": corpus.sha256}
+            self._require_fit()
+        content = {"index_sha256": fingerprint(files, cache)} if files else {}
+        self._info = {
+            "engine": ENGINE,
+            "k1": str(k1),
+            "b": str(b),
+            **recipe.parameters,
+            **content,
+            "corpus_sha256": corpus.sha256,
+        }
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """See `Retriever`."""
@@ -90,9 +92,10 @@ class LuceneRetriever:
     def _passage(self, docid: str) -> Passage:
         return passage_of(self._folder, self._corpus, docid) if self._given else self._corpus[int(docid)]
 
-    def _require_all(self) -> None:
-        indexed = self._searcher.get_total_num_docs()
-        if indexed != len(self._corpus):
+    def _require_fit(self) -> None:
+        if self._given:
+            require_fit(self._folder, self._searcher, self._corpus)
+        elif (indexed := self._searcher.get_total_num_docs()) != len(self._corpus):
             raise RetrievalError(
                 f"Lucene indexed {indexed} of {len(self._corpus)} passages; remove {self._folder} and try again"
             )

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -29,7 +30,7 @@ from stepcredit.envs.searchqa.retrieval.dense import (
     SentenceEncoder,
 )
 from stepcredit.envs.searchqa.retrieval.faiss_file import NPROBE, FaissFile
-from stepcredit.envs.searchqa.retrieval.prebuilt import find
+from stepcredit.envs.searchqa.retrieval.prebuilt import find, recorded
 
 Engine = Literal["bm25", "lucene", "dense", "http"]
 
@@ -68,9 +69,8 @@ class RetrieverSpec(BaseModel):
     max_tokens: int = Field(256, ge=8)
     """Tokens of a query or a passage that the encoder reads."""
     index: str = Field(FLAT, min_length=1)
-    """Of engine dense: flat searches exactly, ivf in inverted lists. Of lucene and dense: an index that is there, a
-    Lucene folder or a FAISS file. Named as it lies in $STEPCREDIT_DATA/searchqa its place stays out of specs; else a
-    path."""
+    """Of engine dense: flat searches exactly, ivf in inverted lists. Of lucene and dense: an index that is built
+    already, a Lucene folder or a FAISS file; one in $STEPCREDIT_DATA/searchqa keeps its place out of specs."""
     nlist: int = Field(1024, ge=1)
     """Inverted lists of an ivf index."""
     nprobe: int = Field(NPROBE, ge=1)
@@ -100,6 +100,12 @@ class RetrieverSpec(BaseModel):
             seen = f", but the value is {first['input']!r}" if place else ""
             message = first["msg"].removeprefix("Value error, ")
             raise RetrievalError(f"retriever{'.' if place else ''}{place}: {message.lower()}{seen}") from error
+
+    @field_validator("index")
+    @classmethod
+    def _without_place(cls, index: str) -> str:
+        name = recorded(index, os.environ)
+        return index if name in (FLAT, IVF) else name
 
     @property
     def prebuilt(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,16 @@ def find(name: str, environ: Mapping[str, str]) -> Path:
         f"there is no index at {tried}; give the path of a Lucene folder (engine lucene) or of a FAISS file (engine"
         " dense), or leave index out to build one"
     )
+
+
+def recorded(name: str, environ: Mapping[str, str]) -> str:
+    """The path as specs name it: one that leads into $STEPCREDIT_DATA/searchqa by what follows there, so that the place
+    of that folder stays out of them.
+    """
+    if not environ.get("STEPCREDIT_DATA"):
+        return name
+    place, folder = (Path(os.path.abspath(path)) for path in (name, Path(environ["STEPCREDIT_DATA"], FOLDER)))
+    return str(place.relative_to(folder)) if folder in place.parents else name
 
 
 def require_size(path: Path, held: int, corpus: Corpus) -> None:

@@ -263,5 +263,3 @@ def test_a_spec_leads_to_the_file_beside_the_corpus(
     named = RetrieverSpec.parse({**settings, "index": "e5_Flat.index"})
     assert named.model_dump()["index"] == "e5_Flat.index"
     assert open_retriever(named, CORPUS).search(QUERIES, 3) == built.search(QUERIES, 3)
-    whole = RetrieverSpec.parse({**settings, "index": str(beside / flat.name)})
-    assert open_retriever(whole, CORPUS).info == open_retriever(named, CORPUS).info

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,12 @@ def test_what_was_read_before_an_interruption_stays_read(
     capsys.readouterr()
     fingerprint([index], tmp_path)
     assert capsys.readouterr().err == ""
+
+
+def test_who_asks_while_it_is_read_waits(index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(lambda _: fingerprint([index], tmp_path), range(8)))) == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_damaged_note_is_no_hash(index: Path, tmp_path: Path) -> None:

@@ -101,6 +101,22 @@ def test_specs_that_name_no_index_are_recorded_as_ever() -> None:
     assert '"index":"flat","nlist":1024,"nprobe":16' in RetrieverSpec.parse({"engine": "dense"}).model_dump_json()
 
 
+def test_two_machines_with_the_index_beside_the_corpus_have_one_spec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = set()
+    for machine in ("one", "other"):
+        monkeypatch.setenv("STEPCREDIT_DATA", str(tmp_path / machine))
+        for index in ("wiki/e5_Flat.index", f"{tmp_path}/{machine}/searchqa/wiki/e5_Flat.index"):
+            specs.add(RetrieverSpec(engine="dense", index=index).model_dump_json())
+    assert len(specs) == 1
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEPCREDIT_DATA", "one")
+    assert RetrieverSpec(engine="dense", index="one/searchqa/wiki/e5_Flat.index").model_dump_json() in specs
+    elsewhere = f"{tmp_path}/e5_Flat.index"
+    assert RetrieverSpec(engine="dense", index=elsewhere).index == elsewhere
+
+
 @pytest.mark.parametrize("engine", ["lucene", "dense"])
 def test_an_index_that_is_nowhere_is_one_sentence(engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEPCREDIT_DATA", str(tmp_path))
