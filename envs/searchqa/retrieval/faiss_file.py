@@ -89,7 +89,13 @@ def faiss_version() -> Mapping[str, str]:
         return {"faiss": str(load_faiss().__version__)}
 
 
-def _mapped(faiss: Any, path: Path) -> Any:
+def require_file(path: Path) -> bytes:
+    """The first bytes of the file, which say what FAISS wrote there; before an encoder is loaded.
+
+    Raises:
+        RetrievalError: it is no file, or cannot be read.
+        EnvError: it is a placeholder that Git LFS has not filled.
+    """
     if path.is_dir():
         raise RetrievalError(
             f"index {path} is a folder, and FAISS's are files; choose engine lucene for a Lucene index"
@@ -97,9 +103,13 @@ def _mapped(faiss: Any, path: Path) -> Any:
     require_data(path)
     try:
         with path.open("rb") as file:
-            kind = file.read(len(_INVERTED))
+            return file.read(len(_INVERTED))
     except OSError as error:
         raise RetrievalError(f"index {path} cannot be read ({error.strerror}); check that it is readable") from error
+
+
+def _mapped(faiss: Any, path: Path) -> Any:
+    kind = require_file(path)
     try:
         return faiss.read_index(str(path), _mapping(faiss, kind))
     except RuntimeError as error:

@@ -29,7 +29,7 @@ from stepcredit.envs.searchqa.retrieval.dense import (
     Pooling,
     SentenceEncoder,
 )
-from stepcredit.envs.searchqa.retrieval.faiss_file import NPROBE, FaissFile
+from stepcredit.envs.searchqa.retrieval.faiss_file import NPROBE, FaissFile, require_file
 from stepcredit.envs.searchqa.retrieval.prebuilt import find, recorded
 
 Engine = Literal["bm25", "lucene", "dense", "http"]
@@ -169,10 +169,16 @@ def open_retriever(spec: RetrieverSpec, corpus: Corpus | None) -> Retriever:
 
 def _open_dense(spec: RetrieverSpec, corpus: Corpus) -> Retriever:
     settings = EncoderSettings(spec.pooling, spec.query_prefix, spec.passage_prefix, spec.max_tokens)
+    index = _dense_index(spec)
+    return DenseRetriever(corpus, SentenceEncoder.load(spec.encoder, settings), index)
+
+
+def _dense_index(spec: RetrieverSpec) -> InvertedLists | FaissFile | None:
     there = _found(spec)
-    index = FaissFile(there, spec.nprobe) if there else InvertedLists(spec.nlist, spec.nprobe)
-    exact = spec.index == FLAT
-    return DenseRetriever(corpus, SentenceEncoder.load(spec.encoder, settings), None if exact else index)
+    if there is not None:
+        require_file(there)
+        return FaissFile(there, spec.nprobe)
+    return InvertedLists(spec.nlist, spec.nprobe) if spec.index == IVF else None
 
 
 def _found(spec: RetrieverSpec) -> Path | None:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from stepcredit.envs.contract import EnvError
+from stepcredit.envs.searchqa.options import SearchOptions
 from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
 from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
 from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
@@ -122,6 +123,16 @@ def test_an_index_that_is_nowhere_is_one_sentence(engine: Any, tmp_path: Path, m
     monkeypatch.setenv("STEPCREDIT_DATA", str(tmp_path))
     with pytest.raises(RetrievalError, match=f"no index at {tmp_path}/searchqa/no.index or at no.index; give the path"):
         open_retriever(RetrieverSpec(engine=engine, index="no.index"), FOUR)
+
+
+def test_a_lucene_folder_is_refused_by_the_dense_engine_before_it_looks_for_an_encoder(tmp_path: Path) -> None:
+    with pytest.raises(RetrievalError, match="is a folder, and FAISS's are files; choose engine lucene"):
+        open_retriever(RetrieverSpec(engine="dense", index=str(tmp_path), encoder="nobody/nothing"), FOUR)
+
+
+def test_a_runs_options_refuse_an_index_in_the_same_words() -> None:
+    with pytest.raises(EnvError, match=r"^env_options\.retriever: engine bm25 has no setting index; leave it out.*$"):
+        SearchOptions.parse({"retriever": {"index": "bm25"}})
 
 
 def test_words_of_a_command_line_become_numbers() -> None:
