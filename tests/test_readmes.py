@@ -90,6 +90,7 @@ NOT_RUN = {
     "stepcredit warmstart --benchmark searchqa --out my-policies/tiny-searchqa": HALF_AN_HOUR,
 }
 SERVE, SERVED = "tests/envs/searchqa/test_serve.py", "tests/envs/searchqa/test_server.py"
+TAKEN_LUCENE, TAKEN_FAISS = "tests/envs/searchqa/test_lucene_folder.py", "tests/envs/searchqa/test_faiss_file.py"
 RUN_ELSEWHERE = {
     "pip install ./late_credit && pytest late_credit": "tests/methods/test_new_method.py",
     "pip install ./long_corridor && pytest long_corridor": "tests/envs/test_new_benchmark.py",
@@ -97,6 +98,9 @@ RUN_ELSEWHERE = {
     "stepcredit doctor --corpus 21015324 --engine bm25": "tests/harness/study/test_corpus_room.py",
     "STEPCREDIT_DATA=data python -m stepcredit.envs.searchqa.retrieval.scale": "tests/envs/searchqa/test_scale.py",
     "stepcredit serve-retriever --engine bm25 --corpus corpus.jsonl.gz --port 8000": SERVE,
+    "stepcredit serve-retriever --engine lucene --corpus wiki-18.jsonl.gz --index bm25": TAKEN_LUCENE,
+    "stepcredit serve-retriever --engine dense --corpus wiki-18.jsonl.gz --index e5_Flat.index": TAKEN_FAISS,
+    "stepcredit serve-retriever --shards http://10.0.0.1:8000 http://10.0.0.2:8000": SERVE,
     """curl -d '{"queries": ["who wrote it"], "topk": 3, "return_scores": true}' -H 'content-type: application/json' """
     "localhost:8000/retrieve": SERVED,
     "stepcredit train --method late_credit --seed 0 --seed 1 --seed 2": "tests/methods/test_new_method.py",

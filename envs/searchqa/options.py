@@ -41,6 +41,8 @@ class SearchOptions(BaseModel):
             name = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
                 raise unknown("searchqa option", name, _names(cls)) from error
+            if first["type"] == "value_error":  # a sentence of our own
+                raise EnvError(f"env_options.{name}: {first['ctx']['error']}") from error
             raise EnvError(
                 f"env_options.{name}: {first['msg'].lower()}, but the value is {first['input']!r}"
             ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,16 +18,32 @@ if TYPE_CHECKING:
     from stepcredit.envs.searchqa.retrieval.contract import Retriever
 
 _GRACE_S = 5
+_PATIENCE = {"timeout_s": "20", "retries": "0"}
+"""With a shard: whoever asked us tries again, and hears of it before the 30 s are over that it waits for us."""
 
 
 def serve_retriever(
-    engine: Annotated[str, typer.Option("--engine", help="bm25, lucene or dense.")] = "bm25",
+    urls: Annotated[
+        list[str] | None, typer.Argument(metavar="[URL]...", help="With --shards: the servers, in the corpus's order.")
+    ] = None,
+    shards: Annotated[
+        bool, typer.Option("--shards", help="Ask the servers that are named, each with its own part, and merge.")
+    ] = False,
+    engine: Annotated[str | None, typer.Option("--engine", help="bm25 (the default), lucene or dense.")] = None,
     corpus: Annotated[
         Path | None,
         typer.Option(
             "--corpus",
             help="Passages as .jsonl or .jsonl.gz. Default: searchqa/corpus.jsonl.gz in $STEPCREDIT_DATA, "
             "else the generated corpus.",
+        ),
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            "--index",
+            metavar="PATH",
+            help="An index of the corpus that is built already: a Lucene folder or a FAISS file.",
         ),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
@@ -43,13 +59,44 @@ def serve_retriever(
     ] = None,
 ) -> None:
     """Serve passages over HTTP: POST /retrieve, GET /health, GET /info. Ctrl-C ends it."""
+    pairs = retriever_settings(settings or ())
+    if shards:
+        _refuse({"--engine": engine, "--corpus": corpus, "--index": index, "--set url": pairs.get("url")}, "--shards")
+        opened = _shards(urls or [], pairs)
+    elif urls:
+        raise UserError(f"{urls[0]!r} has no effect without --shards; leave it out")
+    else:
+        opened = _engine(engine or "bm25", corpus, index, pairs)
+    with _bound(host, port) as listener:
+        _serve(opened(), listener, threads)
+
+
+def _engine(engine: str, corpus: Path | None, index: str | None, pairs: Mapping[str, str]) -> Callable[[], Retriever]:
     from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
 
-    spec = RetrieverSpec.parse({**retriever_settings(settings or ()), "engine": engine})
+    if index is not None:
+        _refuse({"--set index": pairs.get("index")}, "--index")
+        pairs = {**pairs, "index": index}
+    spec = RetrieverSpec.parse({**pairs, "engine": engine})
     if spec.engine == "http":
         raise UserError("--engine http has no passages of its own to serve; choose bm25, lucene or dense")
-    with _bound(host, port) as listener:
-        _serve(open_retriever(spec, _corpus(corpus, os.environ)), listener, threads)
+    return lambda: open_retriever(spec, _corpus(corpus, os.environ))
+
+
+def _shards(urls: Sequence[str], pairs: Mapping[str, str]) -> Callable[[], Retriever]:
+    from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
+    from stepcredit.envs.searchqa.retrieval.sharded import Shard, ShardedRetriever
+
+    specs = [RetrieverSpec.parse({**_PATIENCE, **pairs, "engine": "http", "url": url}) for url in urls]
+    return lambda: ShardedRetriever(
+        [Shard(url, open_retriever(spec, None)) for url, spec in zip(urls, specs, strict=True)]
+    )
+
+
+def _refuse(given: Mapping[str, object], beside: str) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise UserError(f"{name} has no effect beside {beside}; leave one of them out")
 
 
 def _serve(retriever: Retriever, listener: socket.socket, threads: int) -> None:

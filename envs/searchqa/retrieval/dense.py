@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from stepcredit.envs.proxies import HUB_FAULTS
 from stepcredit.envs.searchqa.corpus import Corpus, Passage
 from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
+from stepcredit.envs.searchqa.retrieval.faiss_file import FaissFile, faiss_version, load_faiss, open_file
 from stepcredit.envs.searchqa.retrieval.index_cache import Recipe, open_index
 from stepcredit.envs.searchqa.retrieval.limits import hits_wanted
 from stepcredit.envs.searchqa.retrieval.wire import encodable
@@ -65,6 +65,11 @@ class InvertedLists:
 
     nlist: int
     nprobe: int
+
+
+def title_before_text(passage: Passage) -> str:
+    """How passages are written for the encoder."""
+    return f"{passage.title} {passage.text}" if passage.title else passage.text
 
 
 class SentenceEncoder:
@@ -113,10 +118,11 @@ class SentenceEncoder:
         """One vector a query. Equal to about 1e-6 in any batch."""
         return self._encode([f"{self._settings.query_prefix}{query}" for query in queries])
 
-    def encode_passages(self, passages: Sequence[Passage]) -> Vectors:
-        """One vector a passage."""
-        texts = (f"{passage.title} {passage.text}" if passage.title else passage.text for passage in passages)
-        return self._encode([f"{self._settings.passage_prefix}{text}" for text in texts])
+    def encode_passages(
+        self, passages: Sequence[Passage], written: Callable[[Passage], str] = title_before_text
+    ) -> Vectors:
+        """One vector a passage, written in this way."""
+        return self._encode([f"{self._settings.passage_prefix}{written(passage)}" for passage in passages])
 
     def _encode(self, texts: Sequence[str]) -> Vectors:
         import torch
@@ -157,25 +163,34 @@ class DenseRetriever:
     """Passages by the inner product of their vectors with the query's.
 
     Args:
-        lists: an approximate index; None searches exactly.
+        index: an approximate index, or a file that holds one; None searches exactly.
         cache: where vectors and indexes live; None takes the user's cache directory.
 
     Raises:
-        RetrievalError: FAISS is missing, the index cannot be written, or there are fewer passages than lists.
+        RetrievalError: FAISS is missing, the index cannot be written, there are fewer passages than lists, or the file
+            does not fit.
     """
 
     def __init__(
-        self, corpus: Corpus, encoder: SentenceEncoder, lists: InvertedLists | None = None, cache: Path | None = None
+        self,
+        corpus: Corpus,
+        encoder: SentenceEncoder,
+        index: InvertedLists | FaissFile | None = None,
+        cache: Path | None = None,
     ) -> None:
-        if lists is not None and lists.nlist > len(corpus):
-            raise RetrievalError(
-                f"an index of {lists.nlist} lists needs as many passages, not {len(corpus)}; lower nlist"
-            )
         self._corpus = corpus
         self._encoder = encoder
-        self._info = {"engine": ENGINE, **encoder.identity, **_described(lists), "corpus_sha256": corpus.sha256}
-        vectors = _open_vectors(corpus, encoder, cache)
-        self._index = _open_lists(corpus, encoder, vectors, lists, cache) if lists else _exact(vectors)
+        if isinstance(index, FaissFile):
+            self._index, described = open_file(index, corpus, encoder, cache)
+        else:
+            self._index, described = _built(index, corpus, encoder, cache)
+        self._info = {
+            "engine": ENGINE,
+            **encoder.identity,
+            **described,
+            **faiss_version(),
+            "corpus_sha256": corpus.sha256,
+        }
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """See `Retriever`. Passages that are equally near but for rounding may change places between batches."""
@@ -197,9 +212,18 @@ class DenseRetriever:
         return self._info
 
 
-def _described(lists: InvertedLists | None) -> dict[str, str]:
-    shape = {"index": "ivf", "nlist": str(lists.nlist), "nprobe": str(lists.nprobe)} if lists else {"index": "flat"}
-    return shape | {"faiss": version("faiss-cpu")}
+def _built(
+    lists: InvertedLists | None, corpus: Corpus, encoder: SentenceEncoder, cache: Path | None
+) -> tuple[Any, dict[str, str]]:
+    """The index of our own making, and what identifies it."""
+    load_faiss()  # before an hour of encoding
+    if lists is None:
+        return _exact(_open_vectors(corpus, encoder, cache)), {"index": "flat"}
+    if lists.nlist > len(corpus):
+        raise RetrievalError(f"an index of {lists.nlist} lists needs as many passages, not {len(corpus)}; lower nlist")
+    vectors = _open_vectors(corpus, encoder, cache)
+    shape = {"index": "ivf", "nlist": str(lists.nlist), "nprobe": str(lists.nprobe)}
+    return _open_lists(corpus, encoder, vectors, lists, cache), shape
 
 
 def _open_vectors(corpus: Corpus, encoder: SentenceEncoder, cache: Path | None) -> Vectors:
@@ -218,7 +242,7 @@ def _open_vectors(corpus: Corpus, encoder: SentenceEncoder, cache: Path | None) 
 
 
 def _exact(vectors: Vectors) -> Any:
-    faiss = _faiss()
+    faiss = load_faiss()
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(vectors)
     return index
@@ -227,7 +251,7 @@ def _exact(vectors: Vectors) -> Any:
 def _open_lists(
     corpus: Corpus, encoder: SentenceEncoder, vectors: Vectors, lists: InvertedLists, cache: Path | None
 ) -> Any:
-    faiss = _faiss()
+    faiss = load_faiss()
 
     def build(folder: Path) -> None:
         index = faiss.index_factory(vectors.shape[1], f"IVF{lists.nlist},Flat", faiss.METRIC_INNER_PRODUCT)
@@ -240,14 +264,6 @@ def _open_lists(
     index = faiss.read_index(str(folder / _INDEX))
     index.nprobe = lists.nprobe
     return index
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise RetrievalError("dense retrieval needs FAISS; install it with `pip install faiss-cpu`") from error
-    return faiss
 
 
 def _sha256(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -12,6 +13,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -27,16 +29,19 @@ from stepcredit.envs.searchqa.retrieval.dense import (
     Pooling,
     SentenceEncoder,
 )
+from stepcredit.envs.searchqa.retrieval.faiss_file import NPROBE, FaissFile, require_file
+from stepcredit.envs.searchqa.retrieval.prebuilt import find, recorded
 
 Engine = Literal["bm25", "lucene", "dense", "http"]
-IndexKind = Literal["flat", "ivf"]
+
+FLAT, IVF = "flat", "ivf"
 
 URL_VARIABLE = "STEPCREDIT_RETRIEVER"
 
 _LEXICAL = ("k1", "b")
 _FIELDS: Mapping[Engine, tuple[str, ...]] = {
     "bm25": _LEXICAL,
-    "lucene": _LEXICAL,
+    "lucene": (*_LEXICAL, "index"),
     "dense": ("encoder", "pooling", "query_prefix", "passage_prefix", "max_tokens", "index", "nlist", "nprobe"),
     "http": ("url", "timeout_s", "retries"),
 }
@@ -63,11 +68,12 @@ class RetrieverSpec(BaseModel):
     """Put before each passage; E5 needs it."""
     max_tokens: int = Field(256, ge=8)
     """Tokens of a query or a passage that the encoder reads."""
-    index: IndexKind = "flat"
-    """Exact search, or inverted lists."""
+    index: str = Field(FLAT, min_length=1)
+    """Of engine dense: flat searches exactly, ivf in inverted lists. Of lucene and dense: an index that is built
+    already, a Lucene folder or a FAISS file; one in $STEPCREDIT_DATA/searchqa keeps its place out of specs."""
     nlist: int = Field(1024, ge=1)
     """Inverted lists of an ivf index."""
-    nprobe: int = Field(16, ge=1)
+    nprobe: int = Field(NPROBE, ge=1)
     """Inverted lists that a query looks into."""
     url: str | None = None
     """The server; None takes $STEPCREDIT_RETRIEVER, else this machine's port 8000, and keeps the place out of specs."""
@@ -95,20 +101,43 @@ class RetrieverSpec(BaseModel):
             message = first["msg"].removeprefix("Value error, ")
             raise RetrievalError(f"retriever{'.' if place else ''}{place}: {message.lower()}{seen}") from error
 
+    @field_validator("index")
+    @classmethod
+    def _without_place(cls, index: str) -> str:
+        name = recorded(index, os.environ)
+        return index if name in (FLAT, IVF) else name
+
+    @property
+    def prebuilt(self) -> str | None:
+        """The index that is taken as it is; None where one is built."""
+        return None if self.index in (FLAT, IVF) else self.index
+
     @model_serializer(mode="wrap")
     def _own_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Settings of other engines stay out of a run's spec."""
-        used = ("engine", *_FIELDS[self.engine])
+        used = self._used()
         content: dict[str, Any] = handler(self)
         return {name: value for name, value in content.items() if name in used}
 
     @model_validator(mode="after")
     def _only_its_own(self) -> Self:
-        used = ("engine", *_FIELDS[self.engine])
+        used = self._used()
         for name, field in type(self).model_fields.items():
             if name not in used and getattr(self, name) != field.default:
-                raise ValueError(f"engine {self.engine} has no setting {name}; leave it out, or choose another engine")
+                raise ValueError(self._fault(name))
         return self
+
+    def _used(self) -> set[str]:
+        """The settings that mean something here: an index that is there has its lists, and Lucene builds one kind."""
+        without = "nlist" if self.prebuilt else "index" if self.engine == "lucene" else None
+        return {"engine", *_FIELDS[self.engine]} - {without}
+
+    def _fault(self, name: str) -> str:
+        if name not in _FIELDS[self.engine]:
+            return f"engine {self.engine} has no setting {name}; leave it out, or choose another engine"
+        if name == "nlist":
+            return "nlist has no effect on an index that is built already; leave it out"
+        return f"engine {self.engine} has no {self.index} index; leave index out, or give a Lucene folder's path"
 
 
 def open_retriever(spec: RetrieverSpec, corpus: Corpus | None) -> Retriever:
@@ -134,11 +163,23 @@ def open_retriever(spec: RetrieverSpec, corpus: Corpus | None) -> Retriever:
     if spec.engine == "lucene":
         from stepcredit.envs.searchqa.retrieval.lucene import LuceneRetriever
 
-        return LuceneRetriever(corpus, spec.k1, spec.b)
+        return LuceneRetriever(corpus, spec.k1, spec.b, index=_found(spec))
     return _open_dense(spec, corpus)
 
 
 def _open_dense(spec: RetrieverSpec, corpus: Corpus) -> Retriever:
     settings = EncoderSettings(spec.pooling, spec.query_prefix, spec.passage_prefix, spec.max_tokens)
-    lists = InvertedLists(spec.nlist, spec.nprobe) if spec.index == "ivf" else None
-    return DenseRetriever(corpus, SentenceEncoder.load(spec.encoder, settings), lists)
+    index = _dense_index(spec)
+    return DenseRetriever(corpus, SentenceEncoder.load(spec.encoder, settings), index)
+
+
+def _dense_index(spec: RetrieverSpec) -> InvertedLists | FaissFile | None:
+    there = _found(spec)
+    if there is not None:
+        require_file(there)
+        return FaissFile(there, spec.nprobe)
+    return InvertedLists(spec.nlist, spec.nprobe) if spec.index == IVF else None
+
+
+def _found(spec: RetrieverSpec) -> Path | None:
+    return None if spec.prebuilt is None else find(spec.prebuilt, os.environ)

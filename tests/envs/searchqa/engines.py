@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,17 @@ def expected_scores(query_terms: list[str], k1: float = 0.9, b: float = 0.4) -> 
             frequency = Counter(terms)[term]
             scores[name] += idf * frequency / (frequency + k1 * (1 - b + b * len(terms) / average))
     return {name: score for name, score in scores.items() if score}
+
+
+class Listed:
+    """A retriever whose hits stand in lists."""
+
+    def __init__(self, hits: Mapping[str, list[Hit]], info: Mapping[str, str]) -> None:
+        self._hits = hits
+        self.info = info
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        return [self._hits.get(query, [])[:k] for query in queries]
 
 
 def ids(hits: Iterable[Hit]) -> list[str]:

@@ -16,8 +16,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from stepcredit.envs.searchqa.retrieval.contract import Hit
+from stepcredit.envs.searchqa.retrieval.server import create_app
 from stepcredit.harness.cli.app import run
-from tests.envs.searchqa.engines import FOUR
+from tests.envs.searchqa.engines import FOUR, Listed
+from tests.envs.searchqa.serving import free_port, serving
 
 COMMAND = [sys.executable, "-m", "stepcredit.harness.cli", "serve-retriever"]
 
@@ -67,6 +70,34 @@ def test_it_serves_until_ctrl_c(tmp_path: Path, corpus: Path, interrupts: int) -
     assert (out, complaint) == ("stopped\n", "")
 
 
+def test_shards_are_served_behind_one_address(tmp_path: Path) -> None:
+    parts = [Listed({"cat": [Hit(FOUR[place], score)]}, part(place)) for place, score in enumerate((1.0, 2.0))]
+    with serving(create_app(parts[0])) as one, serving(create_app(parts[1])) as other:
+        with started(tmp_path, "--shards", one, other) as process:
+            assert process.stdout is not None
+            url, rest = process.stdout.readline().split(" ", 1)
+            answer = httpx.post(f"{url}/retrieve", json={"query": "cat"}, timeout=60).json()
+        assert rest.startswith("serves dense over corpus ")
+        assert [document["id"] for document in answer["result"][0]] == ["dog", "cat"]
+
+
+def part(place: int) -> dict[str, str]:
+    return {"engine": "dense", "corpus_sha256": str(place)}
+
+
+def test_a_shard_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    assert f"retrieval server {url} gave no answer in 1 try" in refusal(capsys, "--shards", url)
+
+
+def test_an_index_that_does_not_belong_is_one_sentence(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--corpus", str(corpus), "--index", str(tmp_path / "missing")]
+    assert "there is no index at" in refusal(capsys, "--engine", "lucene", *arguments)
+    assert "engine bm25 has no setting index" in refusal(capsys, *arguments)
+
+
 def test_a_port_in_use_is_one_sentence(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
@@ -83,6 +114,13 @@ def test_a_port_in_use_is_one_sentence(corpus: Path, capsys: pytest.CaptureFixtu
         (["--set", "k2=1"], "unknown setting of a retriever 'k2'"),
         (["--corpus", "missing.jsonl"], "missing.jsonl cannot be read"),
         (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1:0"),
+        (["http://host:1"], "'http://host:1' has no effect without --shards"),
+        (["--shards"], "there are no shards to ask"),
+        (["--shards", "http://host:1", "--engine", "dense"], "--engine has no effect beside --shards"),
+        (["--shards", "http://host:1", "--corpus", "some.jsonl"], "--corpus has no effect beside --shards"),
+        (["--shards", "http://host:1", "--set", "k1=1"], "engine http has no setting k1"),
+        (["--shards", "http://host:1", "--set", "url=http://host:2"], "--set url has no effect beside --shards"),
+        (["--engine", "lucene", "--index", "a", "--set", "index=b"], "--set index has no effect beside --index"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 
 from stepcredit.envs import load_benchmark
+from stepcredit.envs.searchqa.corpus import Corpus
 from stepcredit.envs.searchqa.retrieval.bm25 import Bm25Retriever
-from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
+from stepcredit.envs.searchqa.retrieval.client import HttpRetriever
+from stepcredit.envs.searchqa.retrieval.contract import RetrievalError, Retriever
+from stepcredit.envs.searchqa.retrieval.dense import DenseRetriever, SentenceEncoder
 from stepcredit.envs.searchqa.retrieval.server import create_app
+from stepcredit.envs.searchqa.retrieval.sharded import Shard, ShardedRetriever
 from stepcredit.envs.searchqa.synthetic import synthetic_corpus
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
@@ -23,6 +27,7 @@ from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RunSpec
 from stepcredit.methods.spans import target_steps
 from tests.envs.searchqa.serving import free_port, serving
+from tests.envs.searchqa.tiny_encoder import write_encoder
 from tests.harness.cells import KillPoint, run_here, run_in_process
 
 SMALL = (
@@ -107,10 +112,36 @@ def test_a_server_that_dies_stops_the_run_and_the_run_resumes_to_the_same_bits(
     assert outcome(tmp_path / "cut", spec) == outcome(tmp_path / "whole", spec)
 
 
+def test_a_shard_that_dies_stops_the_run_and_the_run_resumes_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = SentenceEncoder.load(str(write_encoder(tmp_path / "encoder")))
+    passages = synthetic_corpus().passages
+    there, mortal = (
+        DenseRetriever(Corpus.of(passages[span]), encoder, cache=tmp_path) for span in (slice(0, 40), slice(40, 80))
+    )
+    short = ("updates=1", "rollout.tasks=2", "rollout.group=2", "evaluation.per_subset=1")
+    spec = spec_of(*short, "env_options.retriever.engine=http", "env_options.retriever.retries=1", method="grpo")
+
+    def play(study: Path, second: Retriever) -> None:
+        with serving(create_app(there)) as one, serving(create_app(second)) as other:
+            shards = [Shard(url, HttpRetriever(url, retries=0)) for url in (one, other)]
+            with serving(create_app(ShardedRetriever(shards))) as front:
+                monkeypatch.setenv("STEPCREDIT_RETRIEVER", front)
+                run_here(study, spec.model_dump(mode="json"))
+
+    play(tmp_path / "whole", mortal)
+    with pytest.raises(RetrievalError, match="the disk with the index is gone"):
+        play(tmp_path / "cut", _Mortal(mortal, calls=3))
+    assert files.read_json(Cell(tmp_path / "cut", spec).folder / "manifest.json")["status"] == "running"
+    play(tmp_path / "cut", mortal)
+    assert outcome(tmp_path / "cut", spec) == outcome(tmp_path / "whole", spec)
+
+
 class _Mortal:
     """A retriever that fails for good after some calls."""
 
-    def __init__(self, inner: Bm25Retriever, calls: int) -> None:
+    def __init__(self, inner: Retriever, calls: int) -> None:
         self._inner, self._left = inner, calls
 
     @property
