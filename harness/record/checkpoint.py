@@ -39,6 +39,7 @@ class RunState:
         update: policy updates done.
         episodes: rows so far, in the order in which they were made; likewise `updates` and `timings`.
         resumed_at: updates at which the run was continued after an interruption.
+        processes: how many share the updates from that one on; empty where one has made all of them.
     """
 
     update: int = 0
@@ -46,6 +47,12 @@ class RunState:
     updates: list[UpdateRow] = field(default_factory=list)
     timings: list[TimingRow] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
+    processes: dict[int, int] = field(default_factory=dict)
+
+    def share(self, processes: int) -> None:
+        """Note that so many share the updates from here on."""
+        if processes != next(reversed(self.processes.values()), 1):
+            self.processes[self.update] = processes
 
     @property
     def evaluated(self) -> int:
@@ -161,6 +168,7 @@ def load(path: Path, spec_sha256: str) -> tuple[RunState, SavedWeights]:
         updates=load_rows(content["updates"], UpdateRow),
         timings=load_rows(content["timings"], TimingRow),
         resumed_at=content["resumed_at"],
+        processes=content.get("processes", {}),
     )
     return state, SavedWeights(content["model"], content["optimizer"], content["kept"])
 
@@ -207,6 +215,7 @@ def _plain(spec_sha256: str, state: RunState, weights: SavedWeights) -> dict[str
         "updates": dump_rows(state.updates),
         "timings": dump_rows(state.timings),
         "resumed_at": list(state.resumed_at),
+        **({"processes": dict(state.processes)} if state.processes else {}),
     }
 
 

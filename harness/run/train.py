@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from stepcredit.harness.determinism import Determinism, device_name
 from stepcredit.harness.engine.contract import Engine
@@ -48,26 +49,60 @@ from stepcredit.harness.tracking import Numbers, Trackers, numbers_of
 from stepcredit.methods.checks import require_valid
 from stepcredit.methods.contract import Credit, Group, Method, Rescorer
 
+if TYPE_CHECKING:
+    from stepcredit.harness.run.crew import Crew
 
-def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter, track: Sequence[str] = ()) -> None:
-    """Run the cell to its end, from its last checkpoint if it has one; `track` names trackers to be told of it.
+
+def train(
+    cell: Cell,
+    parts: Parts,
+    switches: Determinism,
+    report: Reporter,
+    track: Sequence[str] = (),
+    *,
+    processes: int = 1,
+) -> None:
+    """Run the cell to its end, from its last checkpoint if it has one.
+
+    Args:
+        cell: the run.
+        parts: what its spec names.
+        switches: what was switched on.
+        report: is told how far it is.
+        track: names of trackers to be told of it.
+        processes: how many share the updates; see `stepcredit.harness.run.crew`.
 
     Raises:
-        UserError: the folder is another run's or in use, a checkpoint is damaged, or a file cannot be written.
+        UserError: the folder is another run's or in use, a checkpoint is damaged, a file cannot be written, or a
+            process was killed.
     """
     with _alone_in(cell.folder):
         begun = _enter(cell, parts, switches)
         if cell.complete():
             _let_go(cell)
             return
-        learner = Learner.of(cell.spec, parts)
-        state = _resume(cell, learner)
-        trackers = Trackers(cell, track, lambda sentence: report(_progress(cell, parts, state, sentence)))
-        for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
-            report(_progress(cell, parts, state))
-            trackers.tell(partial(_numbers, learner, state), state.update)
-        trackers.close()
-        _finish(cell, begun, learner, state)
+        with _crew(cell.spec, parts, switches, processes) as crew:
+            learner = Learner.of(cell.spec, parts, crew)
+            state = _resume(cell, learner)
+            state.share(processes)
+            trackers = Trackers(cell, track, lambda sentence: report(_progress(cell, parts, state, sentence)))
+            for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
+                report(_progress(cell, parts, state))
+                trackers.tell(partial(_numbers, learner, state), state.update)
+            trackers.close()
+            _finish(cell, begun, learner, state)
+
+
+@contextmanager
+def _crew(spec: RunSpec, parts: Parts, switches: Determinism, processes: int) -> Iterator[Crew | None]:
+    """None where this process does all of it."""
+    if processes == 1:
+        yield None
+        return
+    from stepcredit.harness.run.crew import Crew  # one process does without torch.distributed
+
+    with Crew(spec, processes, switches.threads, parts.policy.model.device.type) as crew:
+        yield crew
 
 
 def begin(cell: Cell, parts: Parts, switches: Determinism, updates: int, report: Reporter) -> RunState:
@@ -251,6 +286,7 @@ def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> N
         "wall_s": round(sum(row.rollout_s + row.credit_s + row.update_s + row.eval_s for row in state.timings), 1),
         "peak_rss_mb": _peak_rss_mb(),
         "resumed_at": state.resumed_at,
+        "processes": {str(update): processes for update, processes in state.processes.items()},
     }
     begun.model_copy(update=done).write(cell.folder)
     _let_go(cell)

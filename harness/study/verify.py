@@ -164,6 +164,6 @@ def _hashes(found: Manifest, folder: Path) -> tuple[str, ...]:
 
 
 def _elsewhere(found: Manifest, switches: Determinism) -> tuple[str, ...]:
-    before = {"versions": found.versions, "determinism": found.determinism}
-    after = {"versions": manifest.versions(), "determinism": switches.dump()}
+    before = {"versions": found.versions, "determinism": found.determinism, "processes": found.processes}
+    after = {"versions": manifest.versions(), "determinism": switches.dump(), "processes": {}}
     return tuple(differences(before, after))

@@ -16,8 +16,8 @@ from stepcredit.harness.engine.stretches import TokenSequence
 from stepcredit.harness.model.adapters import add_adapters
 from stepcredit.harness.model.frozen import Frozen, FrozenAdapters, FrozenCopy
 from stepcredit.harness.model.shape import ModelShape
-from stepcredit.harness.run.learner import optimizer_of
 from stepcredit.harness.run.loss import Item, loss_terms
+from stepcredit.harness.run.optimizer import optimizer_of
 from stepcredit.harness.setup.settings import build_spec, with_settings
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.study.budget import When, budget_of, changes_that_fit
