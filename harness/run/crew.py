@@ -140,22 +140,28 @@ class Crew:
             UserError: one was killed.
             RuntimeError: one failed, and has said how.
         """
-        connection.wait([helper.sentinel for helper in self._helpers.processes], patience_s)
+        ended = connection.wait([helper.sentinel for helper in self._helpers.processes], patience_s)
+        codes = []
         for rank, helper in enumerate(self._helpers.processes, start=1):
-            if (code := helper.exitcode) is None:
-                continue
-            who = f"process {rank + 1} of the {self.processes} that share the updates"
-            if code < 0:
-                raise UserError(
-                    f"{who} was killed by {signal.Signals(-code).name} (out of memory, perhaps); run the same command "
-                    "again to resume"
+            if helper.sentinel in ended:
+                helper.join()  # its sentinel is a moment earlier than its exit code
+                codes.append(
+                    (int(helper.exitcode), f"process {rank + 1} of the {self.processes} that share the updates")
                 )
-            raise RuntimeError(f"{who} ended with code {code}")
+        if not codes:
+            return
+        code, who = min(codes)  # signals are negative: where one was killed, others fail for want of it
+        if code < 0:
+            raise UserError(
+                f"{who} was killed by {signal.Signals(-code).name} (out of memory, perhaps); run the same command "
+                "again to resume"
+            )
+        raise RuntimeError(f"{who} ended with code {code}")
 
 
 @dataclass(slots=True)
 class SpreadTrainer:
-    """Implements `stepcredit.harness.run.trainer.Trainer`: each process takes every so manieth micro-batch.
+    """Implements `stepcredit.harness.run.trainer.Trainer`: the micro-batches of a step are dealt out in turn.
 
     What the KL term compares with is found here, before the items are given away.
     """
