@@ -23,6 +23,7 @@ from torch._C._distributed_c10d import TCPStore  # torch.distributed has it, but
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.multiprocessing.spawn import start_processes
 from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from stepcredit.envs import load_benchmark
 from stepcredit.harness import determinism
@@ -137,26 +138,21 @@ class Crew:
         """Wait so long for a helper's end.
 
         Raises:
-            UserError: one was killed.
-            RuntimeError: one failed, and has said how.
+            UserError: one was killed; where others failed for want of it, this is why.
+            ProcessRaisedException: one failed, and how.
         """
-        ended = connection.wait([helper.sentinel for helper in self._helpers.processes], patience_s)
-        codes = []
-        for rank, helper in enumerate(self._helpers.processes, start=1):
+        helpers = self._helpers.processes
+        ended = connection.wait([helper.sentinel for helper in helpers], patience_s)
+        for rank, helper in enumerate(helpers, start=1):
             if helper.sentinel in ended:
                 helper.join()  # its sentinel is a moment earlier than its exit code
-                codes.append(
-                    (int(helper.exitcode), f"process {rank + 1} of the {self.processes} that share the updates")
-                )
-        if not codes:
-            return
-        code, who = min(codes)  # signals are negative: where one was killed, others fail for want of it
-        if code < 0:
-            raise UserError(
-                f"{who} was killed by {signal.Signals(-code).name} (out of memory, perhaps); run the same command "
-                "again to resume"
-            )
-        raise RuntimeError(f"{who} ended with code {code}")
+                if helper.exitcode < 0:
+                    raise UserError(
+                        f"process {rank + 1} of the {self.processes} that share the updates was killed by "
+                        f"{signal.Signals(-helper.exitcode).name} (out of memory, perhaps); run the same command again "
+                        "to resume"
+                    )
+        self._helpers.join(timeout=0.0)
 
 
 @dataclass(slots=True)
@@ -229,6 +225,7 @@ def _help(place: int, first: _Place, spec: dict[str, Any]) -> None:
     if own.device == "cuda":
         torch.cuda.set_device(own.rank)
     determinism.switch_on(own.threads, own.device)
+    disable_progress_bar()
     benchmark = load_benchmark(chosen.benchmark, chosen.suite, chosen.env_options)
     policy = load_policy(chosen.model, benchmark, own.device, thinking=chosen.rollout.thinking)
     store = own.store()
