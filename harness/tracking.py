@@ -172,7 +172,7 @@ def numbers_of(state: RunState, parameters: int, device: str) -> dict[str, float
     if state.updates:
         numbers |= _trained(state.updates[-1])
         seconds = next(row for row in reversed(state.timings) if row.update == state.update)
-        numbers |= _spent(seconds, _tokens(state), parameters, device)
+        numbers |= _spent(seconds, _tokens(state), parameters, device, state.sharing)
     if state.evaluated == state.update:
         last = [row.success for row in state.episodes if row.phase == "eval" and row.update == state.update]
         numbers["eval/success"] = sum(last) / len(last)
@@ -184,13 +184,13 @@ def _trained(row: UpdateRow) -> dict[str, float]:
     return own | {f"method/{name}": value for name, value in json.loads(row.diagnostics).items()}
 
 
-def _spent(row: TimingRow, tokens: int, parameters: int, device: str) -> dict[str, float]:
+def _spent(row: TimingRow, tokens: int, parameters: int, device: str, devices: int) -> dict[str, float]:
     """Seconds by part, tokens read and written a second of the rollouts, and how hard the update worked."""
     parts = {f"seconds/{name.removesuffix('_s')}": value for name, value in asdict(row).items() if name != "update"}
     tflops = 6.0 * parameters * tokens / max(row.update_s, 1e-9) / 1e12
     rates = {"speed/rollout_tokens_per_s": tokens / max(row.rollout_s, 1e-9), "speed/update_tflops": tflops}
     peak = next((most for name, most in _PEAK_TFLOPS.items() if name in device), None)
-    return parts | rates | ({} if peak is None else {"speed/update_mfu": tflops / peak})
+    return parts | rates | ({} if peak is None else {"speed/update_mfu": tflops / peak / devices})
 
 
 def _tokens(state: RunState) -> int:

@@ -49,9 +49,14 @@ class RunState:
     resumed_at: list[int] = field(default_factory=list)
     processes: dict[int, int] = field(default_factory=dict)
 
+    @property
+    def sharing(self) -> int:
+        """How many processes share the updates now."""
+        return next(reversed(self.processes.values()), 1)
+
     def share(self, processes: int) -> None:
         """Note that so many share the updates from here on."""
-        if processes != next(reversed(self.processes.values()), 1):
+        if processes != self.sharing:
             self.processes[self.update] = processes
 
     @property

@@ -196,7 +196,7 @@ class SpreadTrainer:
 
     def _batches(self, items: Sequence[Item]) -> Iterator[list[Item]]:
         for batch in micro_batches([len(item.sequence.ids) for item in items], self.spec.optim.token_budget):
-            own = [items[index] for index in batch]
+            own = [_in_host_memory(items[index]) for index in batch]
             yield own if self.spec.objective.kl == 0.0 else self._compared(own)
 
     def _compared(self, items: Sequence[Item]) -> list[Item]:
@@ -205,6 +205,11 @@ class SpreadTrainer:
             reference_K = logprobs(earlier, [item.sequence for item in items], self.spec).cpu()
         parts = reference_K.split([item.tokens for item in items])
         return [replace(item, reference_T=own_T) for item, own_T in zip(items, parts, strict=True)]
+
+
+def _in_host_memory(item: Item) -> Item:
+    """To be given to a process with a GPU of its own."""
+    return item if item.before_T is None else replace(item, before_T=item.before_T.cpu())
 
 
 def _dealt(batches: Sequence[Sequence[Item]], processes: int) -> list[list[Pass]]:

@@ -6,7 +6,7 @@ in float32, so that a step is one process' step but for the order of these sums.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -82,7 +82,7 @@ class Share:
         """Take over the policy's weights and such a state from the first process; others give its shapes alone."""
         with torch.no_grad():
             for place, weight in enumerate(self._weights):
-                whole = torch.empty_like(weight, device="meta") if self._live is None else self._live[place]
+                whole = torch.empty(weight.shape, device="meta") if self._live is None else self._live[place]
                 weight.copy_(self._scattered(whole.float()))
         if optimizer is not None:
             self._optimizer.load_state_dict(_map_tensors(dict(optimizer), self._scattered))
@@ -163,6 +163,6 @@ def _gathered(part: Tensor, *, keep: bool) -> Tensor | None:
     return whole.cpu() if keep else None
 
 
-def _map_tensors(tree: dict[str, Any], change: Any) -> dict[str, Any]:
+def _map_tensors(tree: dict[str, Any], change: Callable[[Tensor], Tensor | None]) -> dict[str, Any]:
     changed: dict[str, Any] = tree_map_only(Tensor, change, tree)
     return changed

@@ -141,6 +141,8 @@ def test_numbers_of_speed_are_arithmetic(untracked: Path) -> None:
     assert numbers["speed/rollout_tokens_per_s"] == pytest.approx(tokens / 4.0)
     assert numbers["speed/update_tflops"] == pytest.approx(6e3 * tokens / 2.0 / 1e12)
     assert numbers["speed/update_mfu"] == pytest.approx(numbers["speed/update_tflops"] / 989.0)
+    state.share(4)
+    assert numbers_of(state, 1000, "NVIDIA H200")["speed/update_mfu"] == pytest.approx(numbers["speed/update_mfu"] / 4)
     assert "speed/update_mfu" not in numbers_of(state, 1000, "cpu")
     assert numbers["eval/success"] == pytest.approx(success(untracked, 2))
 

@@ -162,6 +162,16 @@ def test_adapters_need_no_copy_of_the_weights() -> None:
     assert plain.peak < 25e9
 
 
+def test_processes_share_what_training_needs() -> None:
+    """By hand for 7.6 billion weights: 14 of their 16 bytes are divided, 4 come with sharing, and layers that meet."""
+    shape, chosen = ModelShape.of(QWEN_7B), spec("objective.kl=0", "optim.offload=false", model="qwen2.5-7b")
+    alone, shared = (budget_of(chosen, shape, processes=processes) for processes in (1, 8))
+    size = shape.parameters
+    assert alone.at(When.ALWAYS) == 14 * size
+    assert shared.at(When.ALWAYS) == pytest.approx(2 * size + 16 * size / 8)
+    assert shared.peak < 80e9 < alone.peak
+
+
 def test_what_is_proposed_fits() -> None:
     shape, chosen = ModelShape.of(QWEN_3B), spec("optim.recompute=false", "objective.kl=0")
     available = 80_000_000_000
