@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum, auto
 
 from stepcredit.harness.errors import UserError
@@ -36,3 +37,18 @@ def resolve(name: str, wish: Wish) -> str:
     if wish is Wish.GPU:
         raise UserError("models from the hub want a GPU, and torch finds none; say --device cpu to go on without one")
     return "cpu"
+
+
+def require_devices(processes: int, device: str) -> None:
+    """Whether there is a GPU, or a core, for each of the processes that share a run.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    import torch
+
+    kind, found = ("GPU", torch.cuda.device_count()) if device == "cuda" else ("core", os.cpu_count() or 1)
+    if processes > found:
+        raise UserError(
+            f"--processes {processes} wants a {kind} for each, and this machine has {found}; use --processes {found}"
+        )

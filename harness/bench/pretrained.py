@@ -33,8 +33,8 @@ from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.engine.vllm import vllm_version
 from stepcredit.harness.imitation.scenes import perform, scenes_of, take
 from stepcredit.harness.model.policy import Policy, load_policy
-from stepcredit.harness.run.learner import optimizer_of
 from stepcredit.harness.run.objective import update_policy
+from stepcredit.harness.run.optimizer import optimizer_of
 from stepcredit.harness.spec import EngineName, OptimSpec, RolloutSpec, RunSpec
 from stepcredit.methods.contract import Credit, Group, Step, Trajectory
 

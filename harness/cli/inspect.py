@@ -72,6 +72,7 @@ def doctor(
     engine: Annotated[
         str, typer.Option("--engine", help="What --corpus is to be searched with: bm25, lucene or dense.")
     ] = "bm25",
+    processes: options.Processes = 1,
     as_json: options.Json = False,
 ) -> None:
     """Check versions, memory, data, the policy's weights and write permission; exit code 1 if something is wrong.
@@ -90,7 +91,7 @@ def doctor(
     if model is not None:
         _refuse_others(context, "model", "gpu", "benchmark", "method", "settings", "tflops", "bandwidth")
         rates = Rates(tflops * 1e12, bandwidth * 1e12)
-        _print_budget(model, gpu, benchmark, method, tuple(settings or ()), rates, as_json=as_json)
+        _print_budget(model, gpu, benchmark, method, tuple(settings or ()), rates, processes, as_json=as_json)
         return
     _refuse_others(context)
     _print_findings(examine(Path.cwd()), as_json=as_json)
@@ -129,6 +130,7 @@ def _print_budget(
     method: str,
     settings: tuple[str, ...],
     rates: Rates,
+    processes: int,
     *,
     as_json: bool,
 ) -> None:
@@ -142,9 +144,10 @@ def _print_budget(
     spec = build_spec(model=model, benchmark=benchmark, suite=None, method=method, seed=0, overrides=settings)
     shape, available = load_shape(model), int(gpu * 1e9)
     teacher = teacher_shape(spec)
-    budget, hours = budget_of(spec, shape, teacher), hours_of(spec, shape, rates)
+    budget = budget_of(spec, shape, teacher, processes=processes)
+    hours = hours_of(spec, shape, rates, processes=processes)
     fits, rows = budget.peak <= available, table_of(budget)
-    changes = [] if fits else changes_that_fit(spec, shape, available, teacher)
+    changes = [] if fits else changes_that_fit(spec, shape, available, teacher, processes=processes)
     if as_json:
         print_json(
             {

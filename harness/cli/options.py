@@ -51,5 +51,13 @@ Track = Annotated[
 Ray = Annotated[
     bool, typer.Option("--ray", help="On the Ray cluster at $RAY_ADDRESS, or one started here; --jobs bounds the runs.")
 ]
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--processes",
+        min=1,
+        help="Processes that share each run's updates, on a GPU each; results are those of one but for rounding.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, such as results/reproduce/<cell>.")]

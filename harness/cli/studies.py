@@ -65,6 +65,7 @@ def run(
     device: options.Device = "auto",
     track: options.Track = None,
     ray: options.Ray = False,
+    processes: options.Processes = 1,
 ) -> None:
     """Train what is missing; what is complete stays, what was interrupted goes on."""
     from shlex import quote
@@ -78,7 +79,7 @@ def run(
     described = parse(text_of(wanted), wanted)
     folder = out or Path("results") / described.name
     found = variants(described)
-    given = resources(jobs, threads, device, described.model, track or (), ray=ray)
+    given = resources(jobs, threads, device, described.model, track or (), ray=ray, processes=processes)
     origin.record(folder, context.obj)
     asked = credit_studies(described)
     _print_status(folder, found, asked, as_json=False)

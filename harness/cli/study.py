@@ -122,6 +122,7 @@ def train(
     device: options.Device = "auto",
     track: options.Track = None,
     ray: options.Ray = False,
+    processes: options.Processes = 1,
     made_by: MadeBy = None,
 ) -> None:
     """Train one or more runs: each --method with each --seed (default grpo, or the recipe's; seed 0).
@@ -130,7 +131,7 @@ def train(
     """
     choice = Choice(model, benchmark, suite, method or (), seed or _SEEDS[:1], settings or (), recipe)
     specs = choice.specs()
-    given = resources(jobs, threads, device, specs[0].model, track or (), ray=ray)
+    given = resources(jobs, threads, device, specs[0].model, track or (), ray=ray, processes=processes)
     run_study(out, specs, given, made_by or context.obj, choice.notes(), copy=again)
     print(f"results: {out}")
     print_outcome(out, specs, (f"stepcredit paper {quote(str(out))}",), copy=again)
@@ -152,6 +153,7 @@ def reproduce(
     device: options.Device = "auto",
     track: options.Track = None,
     ray: options.Ray = False,
+    processes: options.Processes = 1,
     made_by: MadeBy = None,
 ) -> None:
     """Train the default study (3 methods x 3 seeds), build its paper, compare it with the committed results."""
@@ -164,7 +166,7 @@ def reproduce(
     family = family_of(name)
     ending = f"-{name}" if family.study is None else family.study
     folder = out or Path(f"results/reproduce{ending}")
-    given = resources(jobs, threads, device, specs[0].model, track or (), ray=ray)
+    given = resources(jobs, threads, device, specs[0].model, track or (), ray=ray, processes=processes)
     run_study(folder, specs, given, made_by or context.obj, choice.notes(), examines=family.closed_book)
     if family.closed_book:
         examine_study(folder, specs, given)
@@ -209,14 +211,21 @@ def report(
 
 
 def resources(
-    jobs: int | None, threads: int, device: str, model: str, track: Sequence[str] = (), *, ray: bool = False
+    jobs: int | None,
+    threads: int,
+    device: str,
+    model: str,
+    track: Sequence[str] = (),
+    *,
+    ray: bool = False,
+    processes: int = 1,
 ) -> Resources:
     """What the runs may use, and which trackers they tell.
 
     Raises:
-        UserError: unknown device, a GPU asked for where there is none, a tracker or Ray that is not installed.
+        UserError: unknown device, more GPUs asked for than there are, a tracker or Ray that is not installed.
     """
-    from stepcredit.harness.device import resolve
+    from stepcredit.harness.device import require_devices, resolve
     from stepcredit.harness.model.presets import preset_named
     from stepcredit.harness.study.cluster import require_ray
     from stepcredit.harness.study.pool import Resources
@@ -225,7 +234,10 @@ def resources(
     if ray:
         require_ray()
     found = resolve(device, preset_named(model).device)
-    return Resources(jobs or (_QUEUED if ray else _JOBS[found]), threads, found, require(track), ray)
+    if not ray:  # a cluster's nodes have devices of their own
+        require_devices(processes, found)
+    at_a_time = jobs or (_QUEUED if ray else max(_JOBS[found] // processes, 1))
+    return Resources(at_a_time, threads, found, require(track), ray, processes)
 
 
 def run_study(
@@ -263,7 +275,7 @@ def run_studies(
     Raises:
         UserError: bad input, no room or no such engine here; see `stepcredit.harness.study.matrix`.
     """
-    from stepcredit.harness.engine.choice import require_installed
+    from stepcredit.harness.engine.choice import require_alone, require_installed
     from stepcredit.harness.run.schedule import episodes_of
     from stepcredit.harness.setup.parts import inputs_lookup
     from stepcredit.harness.study import matrix, origin
@@ -274,6 +286,7 @@ def run_studies(
     cells = [cell for out, specs in studies.items() for cell in matrix.cells_of(out, specs, copy=copy)]
     missing = [cell.spec for cell in cells if not cell.ended()]
     for engine in {spec.engine for spec in missing}:
+        require_alone(engine, resources.processes)
         require_installed(engine)
     disk = require_room(root, missing, resources)
     plan = matrix.plan(cells, inputs_of)  # loads weights, to know them

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stepcredit.harness.engine.cached import TransformersEngine
 from stepcredit.harness.engine.contract import Engine
 from stepcredit.harness.engine.vllm import VllmEngine, require_vllm
+from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.spec import EngineName
 
@@ -28,3 +29,16 @@ def require_installed(name: EngineName) -> None:
     """
     if name is EngineName.VLLM:
         require_vllm()
+
+
+def require_alone(name: EngineName, processes: int) -> None:
+    """Refuse to share a run's updates where its engine starts processes of its own.
+
+    Raises:
+        UserError: it does.
+    """
+    if name is EngineName.VLLM and processes > 1:
+        raise UserError(
+            f"--processes {processes} does not go with engine=vllm, which joins processes of its own; use "
+            "--set engine=transformers, or --processes 1"
+        )

@@ -25,8 +25,8 @@ from stepcredit.harness.model.policy import Policy, load_policy, weights_sha256
 from stepcredit.harness.model.presets import Source, preset_named
 from stepcredit.harness.record import checkpoint, files
 from stepcredit.harness.record.checkpoint import RunState, SavedWeights
-from stepcredit.harness.run.learner import optimizer_of
 from stepcredit.harness.run.objective import update_policy
+from stepcredit.harness.run.optimizer import optimizer_of
 from stepcredit.harness.run.schedule import learning_rate
 from stepcredit.harness.setup.panels import held_out_panel
 from stepcredit.harness.setup.settings import build_spec

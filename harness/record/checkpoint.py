@@ -41,6 +41,7 @@ class RunState:
         episodes: rows so far, in the order in which they were made; likewise `updates` and `timings`.
         resumed_at: updates at which the run was continued after an interruption.
         stopped: why it goes no further; found again from the rows, or by the update that diverged, and not kept.
+        processes: how many share the updates from that one on; empty where one has made all of them.
     """
 
     update: int = 0
@@ -49,6 +50,17 @@ class RunState:
     timings: list[TimingRow] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
     stopped: Stopped | None = None
+    processes: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def sharing(self) -> int:
+        """How many processes share the updates now."""
+        return next(reversed(self.processes.values()), 1)
+
+    def share(self, processes: int) -> None:
+        """Note that so many share the updates from here on."""
+        if processes != self.sharing:
+            self.processes[self.update] = processes
 
     @property
     def evaluated(self) -> int:
@@ -164,6 +176,7 @@ def load(path: Path, spec_sha256: str) -> tuple[RunState, SavedWeights]:
         updates=load_rows(content["updates"], UpdateRow),
         timings=load_rows(content["timings"], TimingRow),
         resumed_at=content["resumed_at"],
+        processes=content.get("processes", {}),
     )
     return state, SavedWeights(content["model"], content["optimizer"], content["kept"])
 
@@ -210,6 +223,7 @@ def _plain(spec_sha256: str, state: RunState, weights: SavedWeights) -> dict[str
         "updates": dump_rows(state.updates),
         "timings": dump_rows(state.timings),
         "resumed_at": list(state.resumed_at),
+        **({"processes": dict(state.processes)} if state.processes else {}),
     }
 
 

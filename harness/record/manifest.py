@@ -104,7 +104,7 @@ class Manifest(Recorded):
     """The manifest of one run, as `manifest.json` holds it."""
 
     model_config = ConfigDict(populate_by_name=True)
-    LATER = frozenset({"teacher", "method_label", "weaker_promises", "stopped", "diverged", "peak"})
+    LATER = frozenset({"teacher", "method_label", "weaker_promises", "stopped", "diverged", "peak", "processes"})
 
     schema_version: int = Field(1, alias="schema")
     cell: str
@@ -135,6 +135,8 @@ class Manifest(Recorded):
     wall_s: float = 0.0
     peak_rss_mb: float = 0.0
     resumed_at: list[int] = Field(default_factory=list)
+    processes: dict[str, int] = Field(default_factory=dict)
+    """How many shared the updates from that one on; empty where one process made all of them."""
     selection: str = "last checkpoint; no selection"
     weaker_promises: dict[str, str] = Field(default_factory=dict)
     """What the run's file system does not promise, and why: locks, fsync of files or of folders."""

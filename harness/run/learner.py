@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-from torch.optim import AdamW
+from transformers import PreTrainedModel
 
 from stepcredit.harness.engine.recompute import HEAD_TOKENS, require_recomputable
 from stepcredit.harness.engine.rescore import Drawn, ModelRescorer
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.model.adapters import add_adapters, load_trained, trained_weights
+from stepcredit.harness.model.adapters import load_trained, trained_weights
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.checkpoint import SavedWeights
 from stepcredit.harness.record.rows import UpdateStats
 from stepcredit.harness.run.kept import Kept
-from stepcredit.harness.run.masters import MasterAdamW, RestingMasterAdamW
-from stepcredit.harness.run.objective import update_policy
-from stepcredit.harness.run.resting import RestingAdamW
+from stepcredit.harness.run.objective import update_with
+from stepcredit.harness.run.optimizer import optimizer_of, with_adapters
 from stepcredit.harness.run.schedule import learning_rate
-from stepcredit.harness.seeds import seed_for
+from stepcredit.harness.run.trainer import LocalTrainer, Trainer
 from stepcredit.harness.setup.parts import Parts
-from stepcredit.harness.spec import Importance, OptimSpec, RunSpec
+from stepcredit.harness.spec import Importance, RunSpec
 from stepcredit.methods.contract import Credit, Group
+
+if TYPE_CHECKING:
+    from stepcredit.harness.run.crew import Crew
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +36,26 @@ class Learner:
     Attributes:
         policy: the live policy.
         kept: the weights beside it.
+        trainer: moves it.
     """
 
     policy: Policy
     kept: Kept
-    optimizer: AdamW
+    trainer: Trainer
     player: Player
     rescorer: ModelRescorer
 
     @classmethod
-    def of(cls, spec: RunSpec, parts: Parts) -> Learner:
+    def of(cls, spec: RunSpec, parts: Parts, crew: Crew | None = None) -> Learner:
         """The learner before its first update; the policy gets the adapters that the spec asks for.
+
+        A crew's processes share the updates; without one this process makes them.
 
         Raises:
             UserError: no engine runs the model, an option has no effect on it, or peft is missing.
         """
         policy = parts.policy
-        if spec.optim.rank is not None:
-            add_adapters(policy.model, spec.optim.rank, seed_for("adapters", spec.seed))
+        with_adapters(policy.model, spec)
         player = Player.of(policy, parts.benchmark, spec.engine)
         if player.engine.exact and spec.objective.importance is not Importance.NONE:
             raise UserError(
@@ -62,18 +64,18 @@ class Learner:
             )
         if spec.optim.recompute:
             require_recomputable(policy.model)
-        kept = Kept.of(spec, parts)
+        kept, drawn = Kept.of(spec, parts), Drawn.now_by(player.engine)  # an update's credit comes before its step
         return cls(
             policy=policy,
             kept=kept,
-            optimizer=optimizer_of(policy.model, spec.optim),
+            trainer=_trainer(spec, policy.model, kept, drawn, crew),
             player=player,
             rescorer=ModelRescorer(
                 policy,
                 kept.teachers,
                 spec.optim.token_budget,
                 spec.rollout.temperature,
-                drawn=Drawn.now_by(player.engine),  # an update's credit comes before its step
+                drawn=drawn,
                 head_tokens=HEAD_TOKENS if spec.optim.recompute else None,
             ),
         )
@@ -82,47 +84,25 @@ class Learner:
         self, groups: Sequence[Group], credits: Sequence[Sequence[Credit]], spec: RunSpec, number: int
     ) -> UpdateStats:
         """Train on what was drawn for the update of that number; see `update_policy`."""
-        for settings in self.optimizer.param_groups:
-            settings["lr"] = learning_rate(spec, number)
+        self.trainer.set_rate(learning_rate(spec, number))
         drawn = Drawn.now_by(self.player.engine)
-        reference = self.kept.reference
         with self.kept.comparing():
-            stats = update_policy(
-                self.policy, reference, self.optimizer, groups, credits, spec, update=number, drawn=drawn
-            )
+            stats = update_with(self.trainer, self.policy, groups, credits, spec, update=number, drawn=drawn)
         self.kept.follow()
         return stats
 
     def weights(self) -> SavedWeights:
         """The weights as they are now, without a copy."""
-        return SavedWeights(trained_weights(self.policy.model), self.optimizer.state_dict(), self.kept.weights())
+        return SavedWeights(trained_weights(self.policy.model), self.trainer.optimizer_state(), self.kept.weights())
 
     def load(self, weights: SavedWeights) -> None:
         """Take over saved weights; those of a run that has ended are the model's alone."""
         load_trained(self.policy.model, weights.model)
-        if weights.optimizer is not None:
-            self.optimizer.load_state_dict(dict(weights.optimizer))
+        self.trainer.load(weights.optimizer)
         self.kept.load(weights.kept)
 
 
-def optimizer_of(model: nn.Module, settings: OptimSpec) -> AdamW:
-    """AdamW on a float32 model's own weights that need a gradient, on float32 masters of a bfloat16 one's.
-
-    Raises:
-        UserError: the weights are of another type.
-    """
-    chosen: dict[str, Any] = {
-        "lr": settings.lr,
-        "betas": (settings.beta1, settings.beta2),
-        "weight_decay": settings.weight_decay,
-        "foreach": False,  # one tensor at a time: the order of operations, and so the bits, are the same everywhere
-    }
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    kinds = {weight.dtype for weight in trained}
-    if kinds == {torch.float32}:
-        return (RestingAdamW if settings.offload else AdamW)(trained, **chosen)
-    if kinds == {torch.bfloat16}:
-        return (RestingMasterAdamW if settings.offload else MasterAdamW)(model, **chosen)
-    raise UserError(
-        f"the model's weights are {', '.join(sorted(str(kind) for kind in kinds))}; load it in float32 or bfloat16"
-    )
+def _trainer(spec: RunSpec, model: PreTrainedModel, kept: Kept, drawn: Drawn, crew: Crew | None) -> Trainer:
+    if crew is None:
+        return LocalTrainer(model, kept.reference, optimizer_of(model, spec.optim), spec, drawn)
+    return crew.trainer(model, kept.reference, drawn)

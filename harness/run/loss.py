@@ -33,6 +33,7 @@ class Item:
             step of an update may take.
         advantage_T: [T] credit; `distill_T` likewise.
         target: a teacher's distributions that these tokens are moved towards.
+        reference_T: [T] the KL term's, where they are known; None asks the reference.
     """
 
     sequence: TokenSequence
@@ -43,6 +44,7 @@ class Item:
     advantage_T: Tensor
     distill_T: Tensor
     target: Target | None = None
+    reference_T: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -85,9 +87,7 @@ def loss_terms(model: PreTrainedModel, reference: Frozen | None, items: Sequence
         distill = distill + (share_K * aim.divergence(other_Kk)).sum()
     loss = policy + weights.distill * distill
     if weights.kl > 0:
-        assert reference is not None, "a positive objective.kl needs the reference policy"
-        with reference.active() as earlier:
-            reference_K = logprobs(earlier, sequences, spec)
+        reference_K = _of_the_reference(reference, items, spec).to(new_K.device)
         loss = loss + weights.kl * (share_K * k3(new_K, reference_K)).sum()
     if weights.entropy > 0:
         loss = loss - weights.entropy * (share_K * entropy_K()).sum()
@@ -128,6 +128,16 @@ def _before(items: Sequence[Item], new_K: Tensor) -> Tensor:
         for item, now_T in zip(items, own, strict=True)
     ]
     return torch.cat(parts)
+
+
+def _of_the_reference(reference: Frozen | None, items: Sequence[Item], spec: RunSpec) -> Tensor:
+    """[K] its log-probabilities."""
+    known = [item.reference_T for item in items if item.reference_T is not None]
+    if len(known) == len(items):
+        return torch.cat(known)
+    assert reference is not None, "a positive objective.kl needs the reference policy"
+    with reference.active() as earlier:
+        return logprobs(earlier, [item.sequence for item in items], spec)
 
 
 def _surrogate(ratio_K: Tensor, advantage_K: Tensor, weights: ObjectiveSpec) -> tuple[Tensor, Tensor]:

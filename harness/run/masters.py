@@ -12,7 +12,7 @@ whose master stands still never flickers. Weights on the grid stay themselves, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,14 @@ from stepcredit.harness.seeds import seed_for
 _CHUNK = 2**24
 _LOW_BITS = 0xFFFF
 
+Held = Callable[[Tensor], tuple[Tensor, int]]
+"""What this process holds of a tensor, contiguous, and the place of its first element among all."""
+
+
+def whole(tensor: Tensor) -> tuple[Tensor, int]:
+    """Where one process holds everything."""
+    return tensor.detach(), 0
+
 
 class MasterAdamW(AdamW):
     """AdamW over float32 masters of a bfloat16 model, whose gradients are summed in float32 as they arrive.
@@ -33,14 +41,18 @@ class MasterAdamW(AdamW):
     free between updates.
 
     Args:
-        model: in bfloat16; its weights that need a gradient change in place with every step.
+        model: in bfloat16, or float32 that is rounded to it; its weights that need a gradient change in place with
+            every step.
+        held: what this process has of each weight.
         settings: of AdamW.
     """
 
-    def __init__(self, model: nn.Module, **settings: Any) -> None:
+    def __init__(self, model: nn.Module, held: Held = whole, **settings: Any) -> None:
+        self._held = held
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._masters = [
-            nn.Parameter(weight.detach().float(), requires_grad=False) for weight in self._weights.values()
+            nn.Parameter(weight.detach().to(torch.float32, copy=True), requires_grad=False)
+            for weight in self._weights.values()
         ]
         super().__init__(self._masters, **settings)
         for weight, master in zip(self._weights.values(), self._masters, strict=True):
@@ -51,7 +63,8 @@ class MasterAdamW(AdamW):
         """Move the masters, then the weights that compute."""
         super().step(closure)
         for (name, weight), master in zip(self._weights.items(), self._masters, strict=True):
-            round_into(weight, master, seed_for("rounding", name))
+            into, first = self._held(weight)
+            round_into(into, self._held(master)[0], seed_for("rounding", name), first)
 
     def state_dict(self) -> dict[str, Any]:
         """AdamW's, and the masters."""
@@ -69,19 +82,20 @@ class RestingMasterAdamW(MasterAdamW, RestingAdamW):
     """`MasterAdamW` whose moments rest in host memory: 8 bytes a weight less on the device."""
 
 
-def round_into(weight: Tensor, master: Tensor, seed: int) -> None:
+def round_into(weight: Tensor, master: Tensor, seed: int, first: int = 0) -> None:
     """Set a bfloat16 weight to its float32 master's neighbour below or above, by the threshold of each element.
 
     Args:
-        weight: contiguous, bfloat16.
+        weight: contiguous, bfloat16, or float32 to hold bfloat16's values.
         master: the same shape, finite float32.
         seed: names the weight's thresholds.
+        first: place of the first element in the weight that these are a part of.
     """
     into, source = weight.detach().view(-1), master.detach().view(-1)
-    for first in range(0, len(into), _CHUNK):
-        part = source[first : first + _CHUNK]
-        bits = part.view(torch.int32) + _thresholds(first, len(part), seed, part.device)
-        into[first : first + _CHUNK] = (bits & ~_LOW_BITS).view(torch.float32)
+    for start in range(0, len(into), _CHUNK):
+        part = source[start : start + _CHUNK]
+        bits = part.view(torch.int32) + _thresholds(first + start, len(part), seed, part.device)
+        into[start : start + _CHUNK] = (bits & ~_LOW_BITS).view(torch.float32)
 
 
 def _handed_to(master: Tensor) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
@@ -15,70 +13,49 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from stepcredit.harness.engine.recompute import recomputing
 from stepcredit.harness.engine.rescore import Drawn
 from stepcredit.harness.engine.sequences import micro_batches
 from stepcredit.harness.engine.stretches import TokenSequence, stretches_of
-from stepcredit.harness.errors import Diverged, UserError
 from stepcredit.harness.model.frozen import Frozen
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.record.rows import UpdateStats
 from stepcredit.harness.run.divergence import part_of
-from stepcredit.harness.run.loss import Item, Terms, k3, logprobs, loss_terms
+from stepcredit.harness.run.loss import Item, k3, logprobs
+from stepcredit.harness.run.trainer import LocalTrainer, Sums, Trainer
 from stepcredit.harness.seeds import seed_for
 from stepcredit.harness.spec import Aggregation, ObjectiveSpec, RunSpec
 from stepcredit.methods.contract import Credit, Group, Trajectory
-
-
-class _Sums(NamedTuple):
-    """`Terms` over many batches, and the largest gap of them all."""
-
-    loss: float = 0.0
-    policy: float = 0.0
-    distill: float = 0.0
-    entropy: float = 0.0
-    clipped: float = 0.0
-    gap: float = 0.0
-    gap_max: float = 0.0
-
-    def plus(self, terms: Terms) -> _Sums:
-        """One transfer for all of them."""
-        return self.joined(_Sums._make(torch.stack(terms).tolist()))
-
-    def joined(self, other: _Sums) -> _Sums:
-        """Of the batches of both."""
-        sums = [a + b for a, b in zip(self[:-1], other[:-1], strict=True)]
-        return _Sums._make([*sums, max(self.gap_max, other.gap_max)])
-
-
-@dataclass(frozen=True, slots=True)
-class _Trainer:
-    """What an optimiser step works with."""
-
-    model: PreTrainedModel
-    reference: Frozen | None
-    optimizer: Optimizer
-    spec: RunSpec
-    drawn: Drawn
-
-    def step(self, items: Sequence[Item], total: int) -> tuple[_Sums, float]:
-        """One optimiser step on the items' mean over `total` tokens: what they added up to, and the gradient's norm."""
-        self.optimizer.zero_grad(set_to_none=True)
-        sums = _Sums()
-        for batch in micro_batches([len(item.sequence.ids) for item in items], self.spec.optim.token_budget):
-            with recomputing(self.model) if self.spec.optim.recompute else nullcontext():
-                terms = loss_terms(self.model, self.reference, [items[index] for index in batch], self.spec)
-                (terms.loss / total).backward()
-            sums = sums.plus(terms)
-        if self.drawn is Drawn.ELSEWHERE:
-            _require_near(sums.gap / sum(item.tokens for item in items), self.spec.objective.max_engine_gap)
-        return sums, _step(self.optimizer, sums.loss, self.spec.optim.grad_clip)
 
 
 def update_policy(
     policy: Policy,
     reference: Frozen | None,
     optimizer: Optimizer,
+    groups: Sequence[Group],
+    credits: Sequence[Sequence[Credit]],
+    spec: RunSpec,
+    *,
+    update: int = 0,
+    drawn: Drawn = Drawn.BY_LIVE_WEIGHTS,
+) -> UpdateStats:
+    """`update_with` this process' own steps.
+
+    Args:
+        policy: its model changes in place.
+        reference: the policy of the KL term; needed if `spec.objective.kl` is positive.
+        optimizer: over the policy's parameters.
+        groups, credits, spec, update, drawn: as of `update_with`.
+
+    Raises:
+        UserError: as of `update_with`.
+    """
+    trainer = LocalTrainer(policy.model, reference, optimizer, spec, drawn)
+    return update_with(trainer, policy, groups, credits, spec, update=update, drawn=drawn)
+
+
+def update_with(
+    trainer: Trainer,
+    policy: Policy,
     groups: Sequence[Group],
     credits: Sequence[Sequence[Credit]],
     spec: RunSpec,
@@ -94,9 +71,8 @@ def update_policy(
     the weights stay as they are.
 
     Args:
+        trainer: makes the steps.
         policy: its model changes in place.
-        reference: the policy of the KL term; needed if `spec.objective.kl` is positive.
-        optimizer: over the policy's parameters.
         groups: the update's rollouts.
         credits: valid ones (`stepcredit.methods.checks`), one per trajectory, in the order of the groups.
         spec: loss weights, micro-batch budget and temperature of the rollouts.
@@ -117,8 +93,7 @@ def update_policy(
     before_K = _before_the_step(policy.model, sample, spec)
     if spec.optim.several_steps:
         rows = _with_before(policy.model, rows, spec)
-    trainer = _Trainer(policy.model, reference, optimizer, spec, drawn)
-    sums, norms, trained, total = _Sums(), [], 0, 0
+    sums, norms, trained, total = Sums(), [], 0, 0
     for part in _minibatches(rows, spec, update):
         own, part_total = [row.item for row in part if row.has_loss], sum(row.item.tokens for row in part)
         total += part_total
@@ -232,26 +207,6 @@ def _minibatches(rows: Sequence[_Row], spec: RunSpec, update: int) -> Iterator[l
                 part = []
         if part:
             yield part
-
-
-def _require_near(gap: float, largest: float) -> None:
-    if gap > largest:
-        raise UserError(
-            f"engine and trainer differ by {gap:.3g} nats a token in the mean, more than objective.max_engine_gap "
-            f"{largest:g}: the engine does not run the weights that are trained, or too coarsely"
-        )
-
-
-def _step(optimizer: Optimizer, loss: float, grad_clip: float) -> float:
-    """Clip the gradient and step; returns the gradient's norm."""
-    moved = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = float(torch.nn.utils.clip_grad_norm_(moved, grad_clip))
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        optimizer.zero_grad(set_to_none=True)
-        raise Diverged(loss, norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return norm
 
 
 def _before_the_step(model: PreTrainedModel, items: Sequence[Item], spec: RunSpec) -> Tensor:

@@ -37,8 +37,11 @@ class Seconds:
         return TimingRow(update, parts["rollout_s"], parts["credit_s"], parts["update_s"], parts["eval_s"])
 
 
-def timing_of(seconds: TimingRow, rollouts: Sequence[EpisodeRow], stats: UpdateStats, learner: Learner) -> TimingRow:
-    """The row with its tokens, and the utilisation that follows from them; the rescorer's count begins anew."""
+def timing_of(
+    seconds: TimingRow, rollouts: Sequence[EpisodeRow], stats: UpdateStats, learner: Learner, devices: int
+) -> TimingRow:
+    """The row with its tokens, and the utilisation of so many devices that follows from them; the rescorer's count
+    begins anew."""
     model = learner.policy.model
     tflops = gradient_flops(model) * stats.gradient_tokens / max(seconds.update_s, _LEAST_S) / 1e12
     most = peak_here(model).tflops
@@ -48,7 +51,7 @@ def timing_of(seconds: TimingRow, rollouts: Sequence[EpisodeRow], stats: UpdateS
         rescored_tokens=learner.rescorer.take_read_tokens(),
         gradient_tokens=stats.gradient_tokens,
         update_tflops=tflops,
-        update_mfu=None if most is None else tflops / most,
+        update_mfu=None if most is None else tflops / most / devices,
     )
 
 

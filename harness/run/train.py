@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stepcredit.harness.determinism import Determinism
 from stepcredit.harness.engine.contract import Engine
@@ -51,27 +52,61 @@ from stepcredit.methods.checks import require_valid
 from stepcredit.methods.contract import Credit, Group, Method, Rescorer
 from stepcredit.paper.health import Condition
 
+if TYPE_CHECKING:
+    from stepcredit.harness.run.crew import Crew
 
-def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter, track: Sequence[str] = ()) -> None:
-    """Run the cell to its end, from its last checkpoint if it has one; `track` names trackers to be told of it.
+
+def train(
+    cell: Cell,
+    parts: Parts,
+    switches: Determinism,
+    report: Reporter,
+    track: Sequence[str] = (),
+    *,
+    processes: int = 1,
+) -> None:
+    """Run the cell to its end, from its last checkpoint if it has one.
+
+    Args:
+        cell: the run.
+        parts: what its spec names.
+        switches: what was switched on.
+        report: is told how far it is.
+        track: names of trackers to be told of it.
+        processes: how many share the updates; see `stepcredit.harness.run.crew`.
 
     Raises:
-        UserError: the folder is another run's or in use, a checkpoint is damaged, or a file cannot be written.
+        UserError: the folder is another run's or in use, a checkpoint is damaged, a file cannot be written, or a
+            process was killed.
     """
     with _alone_in(cell.folder):
         begun = _enter(cell, parts, switches)
         if cell.ended():
             _let_go(cell)
             return
-        learner = Learner.of(cell.spec, parts)
-        state = _resume(cell, learner)
-        trackers = Trackers(cell, track, lambda sentence: report(_progress(cell, parts, state, sentence)))
-        with _told_if_diverged(cell, begun, state):
-            for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
-                report(_progress(cell, parts, state))
-                trackers.tell(partial(numbers_of, state), state.update)
-        trackers.close()
-        _finish(cell, begun, learner, state)
+        with _crew(cell.spec, parts, switches, processes) as crew:
+            learner = Learner.of(cell.spec, parts, crew)
+            state = _resume(cell, learner)
+            state.share(processes)
+            trackers = Trackers(cell, track, lambda sentence: report(_progress(cell, parts, state, sentence)))
+            with _told_if_diverged(cell, begun, state):
+                for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
+                    report(_progress(cell, parts, state))
+                    trackers.tell(partial(numbers_of, state), state.update)
+            trackers.close()
+            _finish(cell, begun, learner, state)
+
+
+@contextmanager
+def _crew(spec: RunSpec, parts: Parts, switches: Determinism, processes: int) -> Iterator[Crew | None]:
+    """None where this process does all of it."""
+    if processes == 1:
+        yield None
+        return
+    from stepcredit.harness.run.crew import Crew  # one process does without torch.distributed
+
+    with Crew(spec, processes, switches.threads, parts.policy.model.device.type) as crew:
+        yield crew
 
 
 def begin(cell: Cell, parts: Parts, switches: Determinism, updates: int, report: Reporter) -> RunState:
@@ -164,7 +199,7 @@ def _update(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None
     state.episodes += drawn
     state.updates.append(update_row(groups, credits, stats, notes, update=update, seed=spec.seed))
     state.update += 1
-    state.timings.append(timing_of(seconds.row(state.update), drawn, stats, learner))
+    state.timings.append(timing_of(seconds.row(state.update), drawn, stats, learner, state.sharing))
 
 
 def credits_of(method: Method, groups: Sequence[Group], rescorer: Rescorer, update: int) -> list[list[Credit]]:
@@ -279,6 +314,7 @@ def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> N
         "wall_s": round(sum(row.rollout_s + row.credit_s + row.update_s + row.eval_s for row in state.timings), 1),
         "peak_rss_mb": _peak_rss_mb(),
         "resumed_at": state.resumed_at,
+        "processes": {str(update): processes for update, processes in state.processes.items()},
     }
     begun.model_copy(update=done).write(cell.folder)
     _let_go(cell)

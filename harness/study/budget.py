@@ -62,13 +62,14 @@ class Budget:
         return max(self.at(when) for when in When)
 
 
-def budget_of(spec: RunSpec, shape: ModelShape, teacher: ModelShape | None = None) -> Budget:
+def budget_of(spec: RunSpec, shape: ModelShape, teacher: ModelShape | None = None, *, processes: int = 1) -> Budget:
     """What the run needs; lengths are taken at their limits.
 
     Args:
         spec: the run's.
         shape: of its policy.
         teacher: of the other policy that teaches it; None where there is none, or one of the same shape.
+        processes: that share its updates; the memory is the first one's, which needs most.
     """
     larger = max((shape, teacher or shape), key=lambda one: one.parameters)
     method = build(spec.method, spec.method_options)
@@ -82,11 +83,24 @@ def budget_of(spec: RunSpec, shape: ModelShape, teacher: ModelShape | None = Non
     ]
     always = [Part("weights, bfloat16", When.ALWAYS, 2 * size)]
     always += [] if spec.optim.rank is None else [Part("adapters, bfloat16", When.ALWAYS, 2 * trained)]
-    always += [Part("float32 masters", When.ALWAYS, 4 * trained)]
-    always += [] if spec.optim.offload else [Part("moments of AdamW, float32", When.ALWAYS, 8 * trained)]
+    always += [Part("float32 masters", When.ALWAYS, 4 * trained // processes)]
+    always += [] if spec.optim.offload else [Part("moments of AdamW, float32", When.ALWAYS, 8 * trained // processes)]
+    always += [] if processes == 1 else _divided(size, trained, shape, processes)
     always += [Part(name, when, 2 * weights) for name, when, weights, there in copies if there]
     kept = trained * (2 * (needs.stale_refresh is not None) + 4 * (needs.ema is not None))
-    return Budget((*always, *_passing(spec, shape), *_reading(spec, larger)), KEPT * (14 * trained + kept), 2 * trained)
+    return Budget(
+        (*always, *_passing(spec, shape, processes), *_reading(spec, larger)), KEPT * (14 * trained + kept), 2 * trained
+    )
+
+
+def _divided(size: int, trained: int, shape: ModelShape, processes: int) -> list[Part]:
+    """What sharing adds (`run.sharded`): weights to compute with, of which some are whole for a while."""
+    frozen, outside = max(size - trained, 0), 2 * shape.vocabulary * shape.hidden  # embeddings and head
+    together = outside + 2 * (size - outside) // shape.layers  # FSDP2 gathers a layer while another one computes
+    return [
+        Part("share of the weights in training", When.ALWAYS, (4 * trained + 2 * frozen) // processes),
+        Part("gathered weights, their gradients and sums", When.UPDATE, 8 * together),
+    ]
 
 
 def _trained(spec: RunSpec, shape: ModelShape) -> int:
@@ -94,7 +108,7 @@ def _trained(spec: RunSpec, shape: ModelShape) -> int:
     return shape.parameters if spec.optim.rank is None else spec.optim.rank * shape.linear_ends
 
 
-def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
+def _passing(spec: RunSpec, shape: ModelShape, processes: int) -> Iterator[Part]:
     """What comes and goes."""
     context, tokens = spec.rollout.max_context_tokens, _tokens(spec)
     rows = max(1, min(AT_A_TIME, CACHE_BYTES // (context * shape.bytes_per_token)))  # an evaluation may have as many
@@ -105,7 +119,7 @@ def _passing(spec: RunSpec, shape: ModelShape) -> Iterator[Part]:
     else:
         yield Part(f"keys and values, {rows} episodes", When.ROLLOUT, rows * context * shape.bytes_per_token)
     yield Part("logits that are drawn from", When.ROLLOUT, rows * shape.vocabulary * _DRAWN_TOGETHER)
-    yield Part("gradients, float32", When.UPDATE, 4 * _trained(spec, shape))
+    yield Part("gradients, float32", When.UPDATE, 4 * _trained(spec, shape) // processes)
     if spec.optim.recompute:
         yield Part("inputs of the layers", When.UPDATE, 2 * tokens * shape.hidden * shape.layers)
         head = HEAD_TOKENS * shape.vocabulary * _HEAD_BYTES
@@ -139,10 +153,11 @@ def _responses(spec: RunSpec, tokens: int) -> int:
 
 
 def changes_that_fit(
-    spec: RunSpec, shape: ModelShape, available: int, teacher: ModelShape | None = None
+    spec: RunSpec, shape: ModelShape, available: int, teacher: ModelShape | None = None, *, processes: int = 1
 ) -> list[tuple[str, Budget]]:
     """Up to three settings, each enough by itself to fit, in the order of how little they change."""
-    fitting = ((text, budget_of(with_settings(spec, [text]), shape, teacher)) for text in _candidates(spec))
+    changed = ((text, with_settings(spec, [text])) for text in _candidates(spec))
+    fitting = ((text, budget_of(other, shape, teacher, processes=processes)) for text, other in changed)
     return [(text, budget) for text, budget in fitting if budget.peak <= available][:3]
 
 

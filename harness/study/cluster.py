@@ -61,8 +61,8 @@ class RayPool:
             raise UserError(f"{what} cannot be used: {str(error).strip().splitlines()[0]}; set {ADDRESS}") from error
         self._said = Queue()
         self._work = ray.remote(_work).options(
-            num_cpus=self._resources.threads,
-            num_gpus=0 if self._resources.device == "cpu" else 1,
+            num_cpus=self._resources.threads * self._resources.processes,
+            num_gpus=0 if self._resources.device == "cpu" else self._resources.processes,
             max_retries=_RETRIES,
         )
         return self

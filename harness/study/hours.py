@@ -45,8 +45,8 @@ class Hours:
         return self.rollouts + self.credit + self.updates + self.evaluations
 
 
-def hours_of(spec: RunSpec, shape: ModelShape, rates: Rates) -> Hours:
-    """At most so long, with every episode as long as it may become."""
+def hours_of(spec: RunSpec, shape: ModelShape, rates: Rates, *, processes: int = 1) -> Hours:
+    """At most so long, with every episode as long as it may become; a GPU for each process that shares the updates."""
     episodes = spec.rollout.tasks * spec.rollout.group
     read = episodes * _read_tokens(spec)
     method = build(spec.method, spec.method_options)
@@ -59,7 +59,7 @@ def hours_of(spec: RunSpec, shape: ModelShape, rates: Rates) -> Hours:
     return Hours(
         rollouts=spec.updates * _drawing(spec, shape, rates, episodes),
         credit=spec.updates * a_pass * _FORWARD * scored,
-        updates=spec.updates * a_pass * (passes + reference),
+        updates=spec.updates * a_pass * (passes / processes + reference),
         evaluations=_drawing(spec, shape, rates, evaluated),
     )
 

@@ -35,6 +35,7 @@ class Resources:
         device: of each.
         track: trackers that are told.
         ray: whether a Ray cluster runs the cells, and not this machine.
+        processes: that share the updates of each.
     """
 
     jobs: int
@@ -42,6 +43,7 @@ class Resources:
     device: str
     track: tuple[str, ...] = ()
     ray: bool = False
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ def job_of(cell: Cell, resources: Resources, *, examines: bool) -> Job:
         resources.device,
         examines,
         resources.track,
+        resources.processes,
     )
 
 

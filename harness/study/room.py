@@ -54,13 +54,14 @@ def _require_memory(spec: RunSpec, given: Resources) -> Budget:
         )
     shape = load_shape(spec.model)
     teacher = teacher_shape(spec)
-    budget = budget_of(spec, shape, teacher)
+    budget = budget_of(spec, shape, teacher, processes=given.processes)
     if given.device == "cuda":
         needed, available, where = budget.peak, torch.cuda.mem_get_info()[1], "the GPU"
     else:
-        needed, available, where = given.jobs * budget.at(When.ALWAYS), memory_of_this_machine(), "this machine"
+        needed = given.jobs * given.processes * budget.at(When.ALWAYS)
+        available, where = memory_of_this_machine(), "this machine"
     if needed > available:
-        smaller = [text for text, _ in changes_that_fit(spec, shape, available, teacher)]
+        smaller = [text for text, _ in changes_that_fit(spec, shape, available, teacher, processes=given.processes)]
         advice = f"it would fit with --set {' or --set '.join(smaller)}" if smaller else "choose a smaller --model"
         raise UserError(
             f"{spec.method} on {spec.model} needs {gibibytes(needed):.1f} GiB, and {where} has "

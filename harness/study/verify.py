@@ -181,6 +181,6 @@ def hashes_differing(there: Manifest, here: Manifest) -> tuple[str, ...]:
 
 
 def _elsewhere(found: Manifest, switches: Determinism) -> tuple[str, ...]:
-    before = {"versions": found.versions, "determinism": found.determinism}
-    after = {"versions": manifest.versions(), "determinism": switches.dump()}
+    before = {"versions": found.versions, "determinism": found.determinism, "processes": found.processes}
+    after = {"versions": manifest.versions(), "determinism": switches.dump(), "processes": {}}
     return tuple(differences(before, after))

@@ -37,6 +37,7 @@ class Job:
     device: str
     examines: bool
     track: Sequence[str] = ()
+    processes: int = 1
 
     @property
     def cell(self) -> Cell:
@@ -72,7 +73,7 @@ def _run(job: Job) -> None:
     from stepcredit.harness.setup.parts import assemble
 
     switches = determinism.switch_on(job.threads, job.device)
-    train(job.cell, assemble(job.cell.spec, job.device), switches, _print, job.track)
+    train(job.cell, assemble(job.cell.spec, job.device), switches, _print, job.track, processes=job.processes)
     if job.examines:
         from stepcredit.harness.capability.runs import capability_of_run
 

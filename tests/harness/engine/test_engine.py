@@ -23,7 +23,7 @@ from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.rollout import rollout
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.adapters import add_adapters
-from stepcredit.harness.run.learner import optimizer_of
+from stepcredit.harness.run.optimizer import optimizer_of
 from stepcredit.harness.spec import EngineName, OptimSpec
 from tests.harness.support import DRAWS, SPEC, TASKS, Toys, llama, plain_logprobs, toy_policy, without_bias
 

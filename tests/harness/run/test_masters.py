@@ -18,8 +18,8 @@ from stepcredit.harness.engine.sequences import response_logits, token_logprobs
 from stepcredit.harness.engine.stretches import TokenSequence
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy, load_policy
-from stepcredit.harness.run.learner import optimizer_of
 from stepcredit.harness.run.masters import MasterAdamW, round_into
+from stepcredit.harness.run.optimizer import optimizer_of
 from stepcredit.harness.run.resting import RestingAdamW
 from stepcredit.harness.spec import OptimSpec
 

@@ -16,8 +16,8 @@ from stepcredit.harness.engine.stretches import TokenSequence
 from stepcredit.harness.model.adapters import add_adapters
 from stepcredit.harness.model.frozen import Frozen, FrozenAdapters, FrozenCopy
 from stepcredit.harness.model.shape import ModelShape
-from stepcredit.harness.run.learner import optimizer_of
 from stepcredit.harness.run.loss import Item, loss_terms
+from stepcredit.harness.run.optimizer import optimizer_of
 from stepcredit.harness.setup.settings import build_spec, with_settings
 from stepcredit.harness.spec import RunSpec
 from stepcredit.harness.study.budget import When, budget_of, changes_that_fit
@@ -160,6 +160,16 @@ def test_adapters_need_no_copy_of_the_weights() -> None:
     for when in (When.UPDATE, When.CREDIT):
         assert taught.at(when) - plain.at(when) == 2 * 32 * shape.linear_ends
     assert plain.peak < 25e9
+
+
+def test_processes_share_what_training_needs() -> None:
+    """By hand for 7.6 billion weights: 14 of their 16 bytes are divided, 4 come with sharing, and layers that meet."""
+    shape, chosen = ModelShape.of(QWEN_7B), spec("objective.kl=0", "optim.offload=false", model="qwen2.5-7b")
+    alone, shared = (budget_of(chosen, shape, processes=processes) for processes in (1, 8))
+    size = shape.parameters
+    assert alone.at(When.ALWAYS) == 14 * size
+    assert shared.at(When.ALWAYS) == pytest.approx(2 * size + 16 * size / 8)
+    assert shared.peak < 80e9 < alone.peak
 
 
 def test_what_is_proposed_fits() -> None:
