@@ -178,5 +178,5 @@ def _require_same_vectors(
         raise RetrievalError(
             f"index {path} has another vector for passage {passages[farthest].id!r} of {called(corpus)} than the"
             f" encoder ({distances[farthest]:.2g} apart, where {_FARTHEST} is allowed); choose the corpus, encoder,"
-            " pooling and passage_prefix that it was built with"
+            " pooling, passage_prefix and max_tokens that it was built with"
         )

@@ -152,7 +152,7 @@ def test_another_corpus_is_refused(flat: Path, encoder: SentenceEncoder, corpus:
 
 
 def test_another_prefix_is_refused(flat: Path, folder: Path) -> None:
-    with pytest.raises(RetrievalError, match=r"choose the corpus, encoder, pooling and passage_prefix"):
+    with pytest.raises(RetrievalError, match=r"choose the corpus, encoder, pooling, passage_prefix and"):
         taken(flat, SentenceEncoder.load(str(folder)))
 
 
