@@ -116,7 +116,7 @@ def read_corpus(path: Path, cache: Path | None = None) -> Corpus:
     """
     root = cache_root(os.environ) if cache is None else cache
     facts = _facts(path)
-    name = f"corpus-{hashlib.sha256(facts['path'].encode()).hexdigest()[:16]}"
+    name = f"corpus-{hashlib.sha256(os.fsencode(facts['path'])).hexdigest()[:16]}"
     folder = CacheFolder(root / name, "corpus", facts, partial(_misfit, facts), "reading it again")
     try:
         folder.open(partial(_store, path))

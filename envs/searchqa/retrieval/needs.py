@@ -116,14 +116,21 @@ class _Lines:
 _MEASURED = {
     "bm25": _Lines(
         build_memory=_Line(0.602e9, 0.251),
-        build_disk=_Line(0.005e9, 2.551),
+        build_disk=_Line(0.0, 2.57),
         serve_memory=_Line(0.187e9, 0.819),
-        disk=_Line(0.005e9, 1.781),
+        disk=_Line(0.0, 1.80),
         hours=_Line(0.0024, 0.0509e-9),
     ),
+    "lucene": _Lines(
+        build_memory=_Line(0.513e9, 0.011),
+        build_disk=_Line(0.0, 2.18),
+        serve_memory=_Line(0.466e9, 0.161),
+        disk=_Line(0.0, 1.18),
+        hours=_Line(0.0017, 0.0357e-9),
+    ),
 }
-"""By `python -m stepcredit.envs.searchqa.retrieval.scale ENGINE`, over `file_gb`: bm25 up to a million passages, lucene
-up to 400,000."""
+"""By `python -m stepcredit.envs.searchqa.retrieval.scale ENGINE`, over `file_gb`: bm25 from 250,000 to a million
+passages, lucene from 100,000 to 400,000. Disk is in proportion."""
 
 
 def _dense(size: CorpusSize, spec: RetrieverSpec) -> Needs:

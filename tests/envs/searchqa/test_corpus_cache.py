@@ -93,6 +93,13 @@ def test_what_was_damaged_in_the_cache_is_read_again(
     assert message.endswith("; reading it again\n")
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems have names in UTF-8 alone")
+def test_a_file_may_be_called_anything(tmp_path: Path) -> None:
+    path = write(tmp_path / os.fsdecode(b"c\xff.jsonl"), [CITY])
+    for _ in range(2):
+        assert list(read_corpus(path, tmp_path / "cache").passages) == [CITY]
+
+
 def test_a_broken_file_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
     path, cache = write(tmp_path / "corpus.jsonl", [CITY, OTHER]), tmp_path / "cache"
     path.write_text(path.read_text() + "{")
