@@ -53,7 +53,11 @@ def record(outcome: Outcome) -> dict[str, Any]:
         return row | {"equal_bits": f"not measured here: {outcome.lacking}", **dict.fromkeys(_NUMBERS)}
     if outcome.equal:
         return row | {"equal_bits": "yes", **dict.fromkeys(_NUMBERS)}
-    numbers = (outcome.first, f"{outcome.episodes} of {outcome.of}", f"{outcome.weights:.1e}")
+    numbers = (
+        outcome.first,
+        f"{outcome.episodes} of {outcome.of}",
+        f"{outcome.weights:.1e}" if outcome.weights else "0",
+    )
     return row | {"equal_bits": "no", **dict(zip(_NUMBERS, numbers, strict=True))}
 
 

@@ -25,7 +25,7 @@ class Outcome:
     """What a condition does to bits.
 
     Attributes:
-        lacking: why it was not measured; all else means nothing then.
+        lacking: why it was not measured, or how its run failed; all else means nothing then.
         first: update of the first row that differs; None where all are equal.
         episodes: that differ, of so many.
         weights: largest difference of a weight after the last update.
@@ -70,19 +70,26 @@ def measure(
     The runs lie in the cache until all are compared, so that an interrupted call goes on where it stopped.
 
     Raises:
-        UserError: a run failed, or the cache cannot be written.
+        UserError: the baseline failed, or the cache cannot be written.
     """
     spec, outcomes = baseline(), list[Outcome]()
     with scratch(f"determinism-{spec.sha256[:12]}") as folder:
         first = _made(_BASELINE, spec, folder)
         for done, condition in enumerate(wanted, start=1):
-            lacking = condition.lacking()
-            if lacking is None:
-                outcomes.append(_compared(condition, first, _made(condition, spec, folder)))
-            else:
-                outcomes.append(Outcome(condition, lacking))
+            outcomes.append(_outcome(condition, spec, first, folder))
             report(done, len(wanted))
     return outcomes
+
+
+def _outcome(condition: Condition, spec: RunSpec, first: Cell, folder: Path) -> Outcome:
+    """Of one condition; a run that fails under it leaves the others as they are."""
+    lacking = condition.lacking()
+    if lacking is not None:
+        return Outcome(condition, lacking)
+    try:
+        return _compared(condition, first, _made(condition, spec, folder))
+    except UserError as error:
+        return Outcome(condition, f"its run failed: {error}")
 
 
 def _made(condition: Condition, spec: RunSpec, folder: Path) -> Cell:
@@ -129,7 +136,7 @@ def _pool(condition: Condition, jobs: int) -> Pool:
 def _require_done(condition: Condition, event: Ended) -> None:
     if event.code:
         said = (event.error.strip() or f"exit code {event.code}").splitlines()[-1]
-        raise UserError(f"the run under condition {condition.name} ({condition.what}) failed: {said}")
+        raise UserError(f"condition {condition.name}: {said}")
 
 
 def _compared(condition: Condition, there: Cell, here: Cell) -> Outcome:

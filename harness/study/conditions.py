@@ -103,12 +103,12 @@ def _promised() -> tuple[Condition, ...]:
         ),
         Condition("hash-seed", "`PYTHONHASHSEED=1`", promised=True, variables={"PYTHONHASHSEED": "1"}),
         Condition("checkpoints", "`checkpoint_every=2`, not 1", promised=True, settings=("checkpoint_every=2",)),
-        Condition("rollout-width", "one episode at a time in the engine, not all", promised=True, program=_ONE_ROW),
     )
 
 
 def _arithmetic() -> tuple[Condition, ...]:
     return (
+        Condition("rollout-width", "one episode at a time in the engine, not all", program=_ONE_ROW),
         Condition("token-budget", "`optim.token_budget=1024`, not 8192", settings=("optim.token_budget=1024",)),
         Condition("recompute", "`optim.recompute=true`", settings=("optim.recompute=true",)),
         Condition("threads-2", "`--threads 2`, not 1", threads=2),
