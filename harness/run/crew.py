@@ -40,8 +40,9 @@ from stepcredit.harness.spec import RunSpec
 
 Work = Callable[[Share], Any]
 
+PATIENCE = timedelta(days=30)
+"""Processes wait so long for each other: helpers have nothing to do while episodes are drawn."""
 _HOST = "127.0.0.1"
-_LONG = timedelta(days=30)  # helpers wait while episodes are drawn
 _LOOK_S = 0.2
 _LAST_WORDS_S = 10.0
 _ALONE = 3
@@ -59,12 +60,12 @@ class _Place:
 
     def store(self) -> TCPStore:
         """Where all meet; the first process has it, at a free port."""
-        return TCPStore(_HOST, self.port, self.processes, self.rank == 0, timeout=_LONG, wait_for_workers=False)
+        return TCPStore(_HOST, self.port, self.processes, self.rank == 0, timeout=PATIENCE, wait_for_workers=False)
 
     def join(self, store: TCPStore) -> DeviceMesh:
         """Meet the others."""
         backend = "cpu:gloo,cuda:nccl" if self.device == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.processes, timeout=_LONG)
+        dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.processes, timeout=PATIENCE)
         return init_device_mesh(self.device, (self.processes,))
 
 

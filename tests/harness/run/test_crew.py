@@ -3,8 +3,11 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,7 @@ from stepcredit.harness.progress import Report
 from stepcredit.harness.record import checkpoint, manifest
 from stepcredit.harness.record.cell import EPISODES, UPDATES, Cell
 from stepcredit.harness.record.rows import EpisodeRow, UpdateRow, read_rows
+from stepcredit.harness.run import crew
 from stepcredit.harness.run.crew import Crew, SpreadTrainer
 from stepcredit.harness.run.loss import Item
 from stepcredit.harness.run.optimizer import optimizer_of, with_adapters
@@ -39,6 +43,11 @@ UNEVEN = small_spec(
     "updates=2", "rollout.group=3", "optim.token_budget=64", "objective.kl=0.01", "evaluation.size=2", method="grpo"
 )
 CLOSE = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def _no_wait_is_endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "PATIENCE", timedelta(minutes=5))
 
 
 class Stop(Exception):
@@ -125,47 +134,44 @@ def variant(model: str, **optim: object) -> RunSpec:
     return RunSpec.model_validate({"model": model, **sections})
 
 
-def test_steps_of_adapters_are_those_of_one_process() -> None:
-    same_steps(variant("tiny", rank=2, recompute=True))
+def test_steps_of_adapters_are_those_of_one_process_until_a_helper_is_killed() -> None:
+    with same_steps(variant("tiny", rank=2, recompute=True)) as trainer:
+        (helper,) = multiprocessing.active_children()
+        assert helper.pid is not None
+        os.kill(helper.pid, signal.SIGKILL)
+        with pytest.raises(UserError, match=r"process 2 of the 2 .* was killed by SIGKILL .* to resume"):
+            trainer.optimizer_state()
 
 
 def test_steps_of_masters_are_those_of_one_process(tmp_path: Path) -> None:
     """Of weights that compute in bfloat16."""
     commit = put_qwen(tmp_path)
     (folder,) = tmp_path.rglob(commit)
-    same_steps(variant(str(folder), offload=True))
+    with same_steps(variant(str(folder), offload=True)):
+        pass
 
 
-def same_steps(spec: RunSpec) -> None:
+@contextmanager
+def same_steps(spec: RunSpec) -> Iterator[SpreadTrainer]:
+    """Two steps of one process and of two, compared; the two are still there in the block."""
     model, spread = model_of(spec), model_of(spec)
     reference, items = FrozenCopy(deepcopy(model)), random_items(model.config.vocab_size // 2)
     alone = LocalTrainer(model, reference, optimizer_of(model, spec.optim), spec, Drawn.BY_LIVE_WEIGHTS)
     numbers, state = moved(alone, items)
-    with Crew(spec, 2, 1, "cpu") as crew:
-        trainer = crew.trainer(spread, reference, Drawn.BY_LIVE_WEIGHTS)
+    with Crew(spec, 2, 1, "cpu") as both:
+        trainer = both.trainer(spread, reference, Drawn.BY_LIVE_WEIGHTS)
         shared_numbers, shared_state = moved(trainer, items)
         trainer.load(trainer.optimizer_state())
         again = trainer.optimizer_state()
-    assert shared_numbers == pytest.approx(numbers, rel=CLOSE)
-    for mine, theirs in zip(state, shared_state, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=CLOSE * float(mine.abs().max()), rtol=0)
-    kept = [value for own in again["state"].values() for value in own.values()]
-    assert all(torch.equal(a, b) for a, b in zip(kept, shared_state, strict=False))
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    followed = [weight for weight in spread.parameters() if weight.requires_grad]
-    for one, two in zip(trained, followed, strict=True):
-        # Of weights that compute in bfloat16 a few may be rounded the other way, by a whole step of that grid.
-        apart = float((one - two).detach().abs().gt(CLOSE).float().mean())
-        assert apart <= (0.002 if one.dtype is torch.bfloat16 else 0.0)
-
-
-def test_a_helper_that_is_killed_is_one_sentence() -> None:
-    spec = variant("tiny")
-    model = model_of(spec)
-    with Crew(spec, 2, 1, "cpu") as crew:
-        trainer = crew.trainer(model, None, Drawn.BY_LIVE_WEIGHTS)
-        (helper,) = multiprocessing.active_children()
-        assert helper.pid is not None
-        os.kill(helper.pid, signal.SIGKILL)
-        with pytest.raises(UserError, match=r"process 2 of the 2 .* was killed by SIGKILL .* to resume"):
-            trainer.optimizer_state()
+        assert shared_numbers == pytest.approx(numbers, rel=CLOSE)
+        for mine, theirs in zip(state, shared_state, strict=True):
+            torch.testing.assert_close(mine, theirs, atol=CLOSE * float(mine.abs().max()), rtol=0)
+        kept = [value for own in again["state"].values() for value in own.values()]
+        assert all(torch.equal(a, b) for a, b in zip(kept, shared_state, strict=False))
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        followed = [weight for weight in spread.parameters() if weight.requires_grad]
+        for one, two in zip(trained, followed, strict=True):
+            # Of weights that compute in bfloat16 a few may be rounded the other way, by a whole step of that grid.
+            apart = float((one - two).detach().abs().gt(CLOSE).float().mean())
+            assert apart <= (0.002 if one.dtype is torch.bfloat16 else 0.0)
+        yield trainer
