@@ -39,6 +39,7 @@ class RunState:
         update: policy updates done.
         episodes: rows so far, in the order in which they were made; likewise `updates` and `timings`.
         resumed_at: updates at which the run was continued after an interruption.
+        broken: a sentence for each update or evaluation in which environments broke.
     """
 
     update: int = 0
@@ -46,6 +47,7 @@ class RunState:
     updates: list[UpdateRow] = field(default_factory=list)
     timings: list[TimingRow] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
     @property
     def evaluated(self) -> int:
@@ -161,6 +163,7 @@ def load(path: Path, spec_sha256: str) -> tuple[RunState, SavedWeights]:
         updates=load_rows(content["updates"], UpdateRow),
         timings=load_rows(content["timings"], TimingRow),
         resumed_at=content["resumed_at"],
+        broken=content.get("broken", []),
     )
     return state, SavedWeights(content["model"], content["optimizer"], content["kept"])
 
@@ -207,6 +210,7 @@ def _plain(spec_sha256: str, state: RunState, weights: SavedWeights) -> dict[str
         "updates": dump_rows(state.updates),
         "timings": dump_rows(state.timings),
         "resumed_at": list(state.resumed_at),
+        **({"broken": list(state.broken)} if state.broken else {}),
     }
 
 

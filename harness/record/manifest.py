@@ -79,7 +79,7 @@ class Manifest(Recorded):
     """The manifest of one run, as `manifest.json` holds it."""
 
     model_config = ConfigDict(populate_by_name=True)
-    LATER = frozenset({"teacher", "method_label", "weaker_promises"})
+    LATER = frozenset({"teacher", "method_label", "weaker_promises", "broken"})
 
     schema_version: int = Field(1, alias="schema")
     cell: str
@@ -113,6 +113,8 @@ class Manifest(Recorded):
     selection: str = "last checkpoint; no selection"
     weaker_promises: dict[str, str] = Field(default_factory=dict)
     """What the run's file system does not promise, and why: locks, fsync of files or of folders."""
+    broken: list[str] = Field(default_factory=list)
+    """A sentence for each update or evaluation in which environments broke or were given up."""
 
     @classmethod
     def begin(

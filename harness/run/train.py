@@ -31,6 +31,7 @@ from stepcredit.harness.record.rows import (
     TimingRow,
     UpdateRow,
     UpdateStats,
+    broken,
     episode_rows,
     update_row,
     write_rows,
@@ -45,6 +46,7 @@ from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import Luck, RunSpec
 from stepcredit.harness.tracking import Numbers, Trackers, numbers_of
+from stepcredit.harness.words import counted
 from stepcredit.methods.checks import require_valid
 from stepcredit.methods.contract import Credit, Group, Method, Rescorer
 
@@ -63,8 +65,10 @@ def train(cell: Cell, parts: Parts, switches: Determinism, report: Reporter, tra
         learner = Learner.of(cell.spec, parts)
         state = _resume(cell, learner)
         trackers = Trackers(cell, track, lambda sentence: report(_progress(cell, parts, state, sentence)))
+        told = len(state.broken)
         for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
-            report(_progress(cell, parts, state))
+            report(_progress(cell, parts, state, "; ".join(state.broken[told:])))
+            told = len(state.broken)
             trackers.tell(partial(_numbers, learner, state), state.update)
         trackers.close()
         _finish(cell, begun, learner, state)
@@ -137,6 +141,7 @@ def _update(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None
     if update in traced_updates(spec.updates):
         tokens.keep(cell.folder, witness, groups, credits, update, learner.policy.transcript)
     state.episodes += episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
+    state.broken += broken(groups, f"in update {update}")
     state.updates.append(update_row(groups, credits, stats, notes, update=update, seed=spec.seed))
     state.update += 1
     state.timings.append(seconds.row(state.update))
@@ -192,6 +197,7 @@ def _evaluate(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> No
     state.episodes += episode_rows(
         groups, phase="eval", update=state.update, split=spec.evaluation.split, seed=spec.seed
     )
+    state.broken += broken(groups, f"in the evaluation after {counted(state.update, 'update')}")
     if state.timings and state.timings[-1].update == state.update:
         state.timings[-1] = replace(state.timings[-1], eval_s=seconds.row(state.update).eval_s)
     else:
@@ -251,6 +257,7 @@ def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> N
         "wall_s": round(sum(row.rollout_s + row.credit_s + row.update_s + row.eval_s for row in state.timings), 1),
         "peak_rss_mb": _peak_rss_mb(),
         "resumed_at": state.resumed_at,
+        "broken": state.broken,
     }
     begun.model_copy(update=done).write(cell.folder)
     _let_go(cell)

@@ -50,8 +50,9 @@ def test_killed_commands_end_in_equal_bits_and_make_nothing_again(tmp_path: Path
     for number, moment in enumerate(drawn(counts, KILLS)):
         folder = tmp_path / str(number)
         folder.mkdir()
-        print(f"{number + 1} of {KILLS}: the {moment.victim} in line {moment.nth} of {moment.part}", flush=True)
         survive(folder, moment, expected, tallies[moment.part])
+        told = f"{number + 1} of {KILLS}: the {moment.victim} in line {moment.nth} of {moment.part}"
+        print(told, *tallies[moment.part].differing, flush=True)
     print(table(tallies, counts))
     assert not [difference for tally in tallies.values() for difference in tally.differing]
     assert not sum(tally.made_again for tally in tallies.values())
