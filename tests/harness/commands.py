@@ -14,6 +14,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple, NoReturn, TextIO
 
 import stepcredit
+from stepcredit.envs import places
 from stepcredit.harness.cli import app
 from stepcredit.harness.episodes import rollout
 from stepcredit.harness.run import learner, tokens, train
@@ -102,15 +103,18 @@ class Lines:
         return self._line
 
 
-def command(folder: Path, *words: str, moment: Moment | None = None, counts: Path | None = None) -> Ended:
+def command(
+    folder: Path, *words: str, moment: Moment | None = None, line: int | None = None, counts: Path | None = None
+) -> Ended:
     """Run `stepcredit` with these words in a process of its own, in that folder.
 
     Args:
-        moment: when a process is killed; a command without workers counts its own lines.
+        moment: of the first worker, when a process is killed.
+        line: of our code, counted from 1, at which the command itself is killed.
         counts: where the first worker writes how many lines it came to, by part.
     """
     ours, theirs = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_command, args=(folder, words, moment, counts, theirs))
+    process = _CONTEXT.Process(target=_command, args=(folder, words, moment, line, counts, theirs))
     process.start()
     theirs.close()
     with os.fdopen(os.dup(ours.fileno()), encoding="utf-8", errors="replace") as told:
@@ -121,17 +125,32 @@ def command(folder: Path, *words: str, moment: Moment | None = None, counts: Pat
     return Ended(process.exitcode, said)
 
 
-def _command(folder: Path, words: Sequence[str], moment: Moment | None, counts: Path | None, said: Connection) -> None:
+def _command(
+    folder: Path,
+    words: Sequence[str],
+    moment: Moment | None,
+    line: int | None,
+    counts: Path | None,
+    said: Connection,
+) -> None:
     _speak_into(said)
     os.chdir(folder)
+    os.environ[places.CACHE] = str(folder / "cache")
     ready: list[_Worker] = []
     while len(ready) < _READY:
         ready.append(_Worker(ready, None if ready else moment, None if ready else counts))
     pool.begin_worker = lambda job, environ: ready.pop(0).begin(job)  # type: ignore[assignment,return-value]
+    if line is not None:
+        lines = Lines(lambda part, nth: _die() if sum(lines.counts.values()) == line else None)
+        lines.watch()
     code = app.run(list(words))
     for idle in ready:
         idle.kill()
     sys.exit(code)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Worker:
