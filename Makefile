@@ -32,7 +32,7 @@ typed = $(if $(filter command environment,$(firstword $(origin $1))),$1=$(call q
 MADE_BY = --made-by "$(strip make $@ $(foreach name,MODEL BENCHMARK SUITE METHODS SEEDS SET DEVICE OUT,$(call typed,$(name))))"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smollm2 reproduce test lint types paper report ablations coverage faults determinism demo browser bench bench-model methods test-vllm
+.PHONY: help setup smollm2 reproduce test lint types paper report ablations coverage faults kills determinism demo browser bench bench-model methods test-vllm
 
 help:
 	@echo 'make reproduce  train $(METHODS) on $(BENCHMARK) with $(MODEL), seeds $(SEEDS), then the paper'
@@ -45,6 +45,7 @@ help:
 	@echo 'make coverage   how often the printed intervals hold the truth, in simulated studies; seconds'
 	@echo 'make faults     writes, fsyncs, renames, locks of a small run fail, each once; then it must end in equal bits'
 	@echo 'make determinism  what changes bits on this machine, and what does not: a tiny run under each condition, minutes'
+	@echo 'make kills      SIGKILL at $(KILLS) random moments of a small run, and a long walk of train, kill, evaluate, paper'
 	@echo 'make bench      engine beside stock TextWorld, BM25 beside Lucene, server under load, rollouts beside generate()'
 	@echo 'make bench-model  SmolLM2: with VLLM=1 vLLM beside our engine; merged transcripts; with TRL installed its update'
 	@echo 'make lint       ruff'
@@ -125,6 +126,10 @@ faults: setup
 
 determinism: setup
 	$(STEPCREDIT) determinism
+
+KILLS ?= 200
+kills: setup
+	STEPCREDIT_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/harness/run/test_kills.py tests/harness/study/test_walks.py
 
 demo: setup
 	$(STEPCREDIT) demo $(if $(JOBS),--jobs $(JOBS)) $(MADE_BY)

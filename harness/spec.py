@@ -94,7 +94,7 @@ class RolloutSpec(Recorded):
     LATER = frozenset(
         {
             *("max_observation_tokens", "window", "show_actions", "top_p", "history", "overlong"),
-            *("thinking", "past_reasoning"),
+            *("thinking", "past_reasoning", "env_timeout_s"),
         }
     )
 
@@ -126,6 +126,9 @@ class RolloutSpec(Recorded):
     """What becomes of a windowed prompt that is too long."""
     past_reasoning: PastReasoning = PastReasoning.KEPT
     """What a window's messages show of earlier reasoning."""
+    env_timeout_s: float | None = Field(600.0, gt=0.0)
+    """Seconds that an environment's `reset`, `step` or `clone` may take; then it is given up, and its episode ends with
+    `env_failure`. None waits for ever."""
     thinking: bool | None = None
     """`enable_thinking` of a chat template that has it, as Qwen3's; None does not mention it. Where it is off, a
     response begins with an empty reasoning that earlier ones do not have, so prompts must be one message."""

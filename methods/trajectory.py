@@ -76,6 +76,7 @@ class Trajectory:
     Attributes:
         index: its place in the group.
         metrics: the environment's numbers about it.
+        failure: what went wrong where it ended with `env_failure`, in a sentence.
         continuations: returns of fresh episodes of the policy from the state before each step, and of none after the
             last; only for methods that need them, see `Needs`.
     """
@@ -89,6 +90,7 @@ class Trajectory:
     stop: StopReason
     metrics: Mapping[str, float] = field(default_factory=dict)
     continuations: tuple[tuple[float, ...], ...] | None = None
+    failure: str = ""
 
     @property
     def response_tokens(self) -> int:

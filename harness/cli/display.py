@@ -112,6 +112,8 @@ def print_evaluation(summary: Record, as_json: bool) -> None:
         f"{limits['max_response_tokens']} per turn"
     )
     print("  ended by: " + ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in summary["stops"].items()))
+    for sentence in summary.get("broken", ()):
+        print(f"  {sentence}")
     if summary["metrics"]:
         print("  means per episode: " + ", ".join(f"{name} {value:.3f}" for name, value in summary["metrics"].items()))
     print(f"episodes: {summary['file']}")

@@ -13,6 +13,7 @@ from stepcredit.envs.contract import Chance, Env, EnvError, EnvFailure
 from stepcredit.envs.panel import Task
 from stepcredit.harness.engine.contract import Sample
 from stepcredit.harness.episodes.prompts import Prompt, Tokens, new_prompt
+from stepcredit.harness.episodes.watch import Watch
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.transcript import Transcript
 from stepcredit.harness.spec import RolloutSpec
@@ -31,16 +32,17 @@ def open_episodes(
     hint: str | None = None,
 ) -> list[Episode]:
     """A group's episodes before their first turn; the environment is built once and cloned."""
-    env, prompt = make_env(task.id), new_prompt(transcript, spec)
+    env, prompt, failure = make_env(task.id), new_prompt(transcript, spec), ""
     try:
-        fits = prompt.begin(env.reset(), hint)
-        envs = [env, *(env.clone() for _ in range(spec.group - 1))]
-    except EnvFailure:
+        with Watch(spec.env_timeout_s) as watch:
+            fits = prompt.begin(watch.call(task.id, env.reset), hint)
+            envs = [env, *(watch.call(task.id, env.clone) for _ in range(spec.group - 1))]
+    except EnvFailure as error:
         stop: StopReason | None = StopReason.ENV_FAILURE
-        envs = [env] * spec.group
+        envs, failure = [env] * spec.group, str(error)
     else:
         stop = None if fits else StopReason.CONTEXT_LIMIT
-    return [Episode(task, index, own, prompt.copy(), spec, seed_of, stop) for index, own in enumerate(envs)]
+    return [Episode(task, index, own, prompt.copy(), spec, seed_of, stop, failure) for index, own in enumerate(envs)]
 
 
 class Episode:
@@ -55,8 +57,10 @@ class Episode:
         spec: RolloutSpec,
         seed_of: SeedOf,
         stop: StopReason | None,
+        failure: str = "",
     ) -> None:
         self.task, self.index, self.stop = task, index, stop
+        self._failure = failure
         self._env, self._prompt, self._spec, self._seed_of = env, prompt, spec, seed_of
         self._reward = 0.0
         self._steps: list[Step] = []
@@ -81,13 +85,13 @@ class Episode:
         """Of the next turn's draws."""
         return self._seed_of(self.task.id, self.index, self.turn)
 
-    def act(self, sample: Sample) -> list[int]:
+    def act(self, sample: Sample, watch: Watch) -> list[int]:
         """Send the response's action to the environment; returns the tokens that follow in a running transcript.
 
         A truncated response sends the empty action, which no environment admits.
         """
         tracker, prompt, seed, state_key = sample.tracker, self.prompt, self.seed, self._env.state_key
-        text, valid, following = self._take(sample.token_ids, tracker.action_text, seed)
+        text, valid, following = self._take(sample.token_ids, tracker.action_text, seed, watch)
         self._steps.append(
             Step(
                 prompt_ids=prompt,
@@ -110,7 +114,8 @@ class Episode:
 
     def replay(self, step: Step) -> str:
         """Take a recorded turn again; returns what the environment answers now."""
-        text, _, _ = self._take(step.response_ids, step.action_text, step.seed)
+        with Watch(self._spec.env_timeout_s) as watch:
+            text, _, _ = self._take(step.response_ids, step.action_text, step.seed, watch)
         self._steps.append(step)
         return text
 
@@ -121,10 +126,13 @@ class Episode:
             UserError: its environment cannot be copied.
         """
         try:
-            env = self._env.clone()
+            with Watch(self._spec.env_timeout_s) as watch:
+                env = watch.call(self.task.id, self._env.clone)
         except EnvFailure as error:
             raise UserError(str(error)) from error
-        twin = type(self)(self.task, self.index, env, self._prompt.copy(), self._spec, seed_of, self.stop)
+        twin = type(self)(
+            self.task, self.index, env, self._prompt.copy(), self._spec, seed_of, self.stop, self._failure
+        )
         twin._reward, twin._steps = self._reward, list(self._steps)
         return twin
 
@@ -140,16 +148,17 @@ class Episode:
             success=self.stop is StopReason.SUCCESS,
             stop=self.stop,
             metrics=dict(self._env.metrics),
+            failure=self._failure,
         )
 
-    def _take(self, response: Tokens, action: str, seed: int) -> tuple[str, bool, list[int]]:
+    def _take(self, response: Tokens, action: str, seed: int, watch: Watch) -> tuple[str, bool, list[int]]:
         """What the environment answers, whether it admits the action, and the tokens that follow."""
         if isinstance(self._env, Chance):
             self._env.chance(seed)
         try:
-            result = self._env.step(action)
-        except EnvFailure:
-            self.stop = StopReason.ENV_FAILURE
+            result = watch.call(self.task.id, self._env.step, action)
+        except EnvFailure as error:
+            self.stop, self._failure = StopReason.ENV_FAILURE, str(error)
             return "", False, []
         following: list[int] | None = []
         if result.done:

@@ -10,6 +10,7 @@ from stepcredit.harness.engine.contract import Session
 from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.episodes.episode import Episode, open_episodes
 from stepcredit.harness.episodes.player import Player
+from stepcredit.harness.episodes.watch import Watch
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.spec import RolloutSpec
 from stepcredit.methods.contract import Group
@@ -64,7 +65,8 @@ def _play_together(player: Player, live: list[Episode], spec: RolloutSpec) -> No
             top_p=spec.top_p,
         )
         player.benchmark.prefetch([sample.tracker.action_text for sample in samples])
-        grown = [episode.act(sample) for episode, sample in zip(live, samples, strict=True)]
+        with Watch(spec.env_timeout_s) as watch:
+            grown = [episode.act(sample, watch) for episode, sample in zip(live, samples, strict=True)]
         going = [place for place, episode in enumerate(live) if episode.stop is None]
         live = [live[place] for place in going]
         if not live:

@@ -33,6 +33,7 @@ from stepcredit.envs.searchqa.synthetic.questions import endless_drafts
 from stepcredit.harness.engine.contract import Sample
 from stepcredit.harness.engine.turns import TurnTracker
 from stepcredit.harness.episodes.episode import open_episodes
+from stepcredit.harness.episodes.watch import Watch
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.policy import Policy
 from stepcredit.harness.spec import RolloutSpec
@@ -98,7 +99,8 @@ def perform(scene: Scene, policy: Policy, limits: RolloutSpec) -> tuple[Trajecto
     while episode.stop is None:
         text, imitated = scene.actor.turn()
         sample = _written(policy, text)
-        episode.act(sample)
+        with Watch(limits.env_timeout_s) as watch:
+            episode.act(sample, watch)
         scene.actor.observe(episode.answer)
         weights.append(torch.full((len(sample.token_ids),), float(imitated)))
     weight_T = torch.cat(weights) if weights else torch.zeros(0)

@@ -42,6 +42,7 @@ class RunState:
         resumed_at: updates at which the run was continued after an interruption.
         stopped: why it goes no further; found again from the rows, or by the update that diverged, and not kept.
         processes: how many share the updates from that one on; empty where one has made all of them.
+        broken: a sentence for each update or evaluation in which environments broke.
     """
 
     update: int = 0
@@ -51,6 +52,7 @@ class RunState:
     resumed_at: list[int] = field(default_factory=list)
     stopped: Stopped | None = None
     processes: dict[int, int] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
 
     @property
     def sharing(self) -> int:
@@ -177,6 +179,7 @@ def load(path: Path, spec_sha256: str) -> tuple[RunState, SavedWeights]:
         timings=load_rows(content["timings"], TimingRow),
         resumed_at=content["resumed_at"],
         processes=content.get("processes", {}),
+        broken=content.get("broken", []),
     )
     return state, SavedWeights(content["model"], content["optimizer"], content["kept"])
 
@@ -224,6 +227,7 @@ def _plain(spec_sha256: str, state: RunState, weights: SavedWeights) -> dict[str
         "timings": dump_rows(state.timings),
         "resumed_at": list(state.resumed_at),
         **({"processes": dict(state.processes)} if state.processes else {}),
+        **({"broken": list(state.broken)} if state.broken else {}),
     }
 
 

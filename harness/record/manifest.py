@@ -104,7 +104,9 @@ class Manifest(Recorded):
     """The manifest of one run, as `manifest.json` holds it."""
 
     model_config = ConfigDict(populate_by_name=True)
-    LATER = frozenset({"teacher", "method_label", "weaker_promises", "stopped", "diverged", "peak", "processes"})
+    LATER = frozenset(
+        {"teacher", "method_label", "weaker_promises", "stopped", "diverged", "peak", "processes", "broken"}
+    )
 
     schema_version: int = Field(1, alias="schema")
     cell: str
@@ -146,6 +148,8 @@ class Manifest(Recorded):
     """Of the machine, for its utilisation in `timings.parquet`; null in it where that is not known, and why."""
     diverged: str = ""
     """Of a run that goes on nowhere, as its spec does not say to stop: at which update, and what its loss was."""
+    broken: list[str] = Field(default_factory=list)
+    """A sentence for each update or evaluation in which environments broke or were given up."""
 
     @classmethod
     def begin(

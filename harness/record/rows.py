@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from stepcredit.harness.engine.stretches import stretches_of
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record import files
-from stepcredit.methods.contract import Credit, Group, Trajectory
+from stepcredit.harness.words import counted
+from stepcredit.methods.contract import Credit, Group, StopReason, Trajectory
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -249,6 +250,15 @@ def episode_rows(groups: Iterable[Group], *, phase: Phase, update: int, split: s
         for group in groups
         for trajectory in group.trajectories
     ]
+
+
+def broken(groups: Sequence[Group], when: str) -> list[str]:
+    """A sentence if environments broke: in how many episodes, and what was said of the first; else nothing."""
+    own = [trajectory for group in groups for trajectory in group.trajectories]
+    failed = [trajectory for trajectory in own if trajectory.stop is StopReason.ENV_FAILURE]
+    if not failed:
+        return []
+    return [f"{when}, the environment broke in {len(failed)} of {counted(len(own), 'episode')}: {failed[0].failure}"]
 
 
 def update_row(

@@ -10,6 +10,7 @@ from stepcredit.envs.panel import Task
 from stepcredit.harness.episodes.continuations import Continuations, with_continuations
 from stepcredit.harness.episodes.player import Player
 from stepcredit.harness.episodes.untold import untold
+from stepcredit.harness.episodes.watch import Watch
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.seeds import Draws
 from stepcredit.harness.spec import RunSpec
@@ -31,9 +32,11 @@ def complete(
         EnvError: the benchmark has no reference trajectory for a task.
         UserError: one does not succeed, an environment breaks or does not repeat itself, or tasks are in no words.
     """
-    completed = list(groups)
+    completed, limit_s = list(groups), spec.rollout.env_timeout_s
     if needs.golden:
-        completed = [replace(group, golden=golden_turns(player.benchmark, group.task_id)) for group in completed]
+        completed = [
+            replace(group, golden=golden_turns(player.benchmark, group.task_id, limit_s)) for group in completed
+        ]
     if skills:
         pairs = zip(completed, tasks, strict=True)
         completed = [replace(group, skill=skills[task.subset]) for group, task in pairs]
@@ -48,8 +51,8 @@ def complete(
     return completed
 
 
-def golden_turns(benchmark: Benchmark, task_id: str) -> tuple[GoldenTurn, ...]:
-    """The benchmark's reference actions, taken in its environment.
+def golden_turns(benchmark: Benchmark, task_id: str, limit_s: float | None = None) -> tuple[GoldenTurn, ...]:
+    """The benchmark's reference actions, taken in its environment, each of which may take so many seconds.
 
     Raises:
         EnvError: it has none for the task.
@@ -58,11 +61,12 @@ def golden_turns(benchmark: Benchmark, task_id: str) -> tuple[GoldenTurn, ...]:
     actions, env = benchmark.solution(task_id), benchmark.make(task_id)
     turns, success = [], False
     try:
-        env.reset()
-        for action in actions:
-            result = env.step(action)
-            turns.append(GoldenTurn(action, result.observation.text))
-            success = result.success
+        with Watch(limit_s) as watch:
+            watch.call(task_id, env.reset)
+            for action in actions:
+                result = watch.call(task_id, env.step, action)
+                turns.append(GoldenTurn(action, result.observation.text))
+                success = result.success
     except EnvFailure as failure:
         raise UserError(
             f"the environment broke in step {len(turns)} of the reference trajectory of {task_id!r}: {failure}; "

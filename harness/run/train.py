@@ -32,6 +32,7 @@ from stepcredit.harness.record.rows import (
     TimingRow,
     UpdateRow,
     UpdateStats,
+    broken,
     episode_rows,
     update_row,
     write_rows,
@@ -48,6 +49,7 @@ from stepcredit.harness.seeds import Draws
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.spec import Luck, RunSpec
 from stepcredit.harness.tracking import Trackers, numbers_of
+from stepcredit.harness.words import counted
 from stepcredit.methods.checks import require_valid
 from stepcredit.methods.contract import Credit, Group, Method, Rescorer
 from stepcredit.paper.health import Condition
@@ -89,9 +91,11 @@ def train(
             state = _resume(cell, learner)
             state.share(processes)
             trackers = Trackers(cell, track, lambda sentence: report(_progress(cell, parts, state, sentence)))
+            told = len(state.broken)
             with _told_if_diverged(cell, begun, state):
                 for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
-                    report(_progress(cell, parts, state))
+                    report(_progress(cell, parts, state, "; ".join(state.broken[told:])))
+                    told = len(state.broken)
                     trackers.tell(partial(numbers_of, state), state.update)
             trackers.close()
             _finish(cell, begun, learner, state)
@@ -197,6 +201,7 @@ def _update(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None
         tokens.keep(cell.folder, witness, groups, credits, update, learner.policy.transcript)
     drawn = episode_rows(groups, phase="train", update=update, split=spec.train_split, seed=spec.seed)
     state.episodes += drawn
+    state.broken += broken(groups, f"in update {update}")
     state.updates.append(update_row(groups, credits, stats, notes, update=update, seed=spec.seed))
     state.update += 1
     state.timings.append(timing_of(seconds.row(state.update), drawn, stats, learner, state.sharing))
@@ -251,6 +256,7 @@ def _evaluate(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> No
             probes.keep_turns(cell.folder, _probed(learner, spec, shared, groups), learner.policy, spec)
     played = episode_rows(groups, phase="eval", update=state.update, split=spec.evaluation.split, seed=spec.seed)
     state.episodes += played
+    state.broken += broken(groups, f"in the evaluation after {counted(state.update, 'update')}")
     if not state.timings or state.timings[-1].update != state.update:
         state.timings.append(TimingRow(state.update, 0.0, 0.0, 0.0, 0.0))
     spent = seconds.row(state.update).eval_s
@@ -315,6 +321,7 @@ def _finish(cell: Cell, begun: Manifest, learner: Learner, state: RunState) -> N
         "peak_rss_mb": _peak_rss_mb(),
         "resumed_at": state.resumed_at,
         "processes": {str(update): processes for update, processes in state.processes.items()},
+        "broken": state.broken,
     }
     begun.model_copy(update=done).write(cell.folder)
     _let_go(cell)

@@ -23,11 +23,11 @@ from stepcredit.harness.model.policy import load_policy
 from stepcredit.harness.model.presets import preset_named
 from stepcredit.harness.record import checkpoint, files, manifest
 from stepcredit.harness.record.manifest import Manifest, PanelRecord, PolicyRecord
-from stepcredit.harness.record.rows import EpisodeRow, episode_rows, write_rows
+from stepcredit.harness.record.rows import EpisodeRow, broken, episode_rows, write_rows
 from stepcredit.harness.setup.panels import sub_panel
 from stepcredit.harness.setup.settings import evaluated_elsewhere
 from stepcredit.harness.spec import Luck, RolloutSpec, RunSpec
-from stepcredit.methods.contract import StopReason
+from stepcredit.methods.contract import Group, StopReason
 from stepcredit.methods.recorded import Recorded
 
 FOLDER = "evals"
@@ -149,10 +149,18 @@ def evaluate_run(
     path, known = folder / FOLDER / identity.file_name, identity.model_dump(mode="json")
     if (there := _kept(path, known)) is not None:
         return there
-    rows = _episodes(job, report)
+    groups = _played(job, report)
+    rows = episode_rows(
+        groups,
+        phase="eval",
+        update=identity.update,
+        split=job.protocol.panel.split,
+        seed=job.spec.seed,
+    )
     files.make_folder(path.parent)
     write_rows(path, rows, EpisodeRow)
-    summary = known | _outcome(rows, job.benchmark) | {"file": str(path), "sha256": files.sha256_of(path)}
+    told = {"broken": found} if (found := broken(groups, "in this evaluation")) else {}
+    summary = known | _outcome(rows, job.benchmark) | told | {"file": str(path), "sha256": files.sha256_of(path)}
     files.write_json(path.with_suffix(".json"), summary)
     return summary
 
@@ -198,14 +206,12 @@ def _protocol(spec: RunSpec, panel: Panel, temperature: float, seed: int) -> Eva
     return EvalProtocol(panel, temperature, seed, spec.evaluation.samples, own)
 
 
-def _episodes(job: _Job, report: Callable[[int, int], None]) -> list[EpisodeRow]:
+def _played(job: _Job, report: Callable[[int, int], None]) -> list[Group]:
     spec = job.spec
     policy = load_policy(spec.model, job.benchmark, job.device, thinking=spec.rollout.thinking)
-    state, weights = checkpoint.load(job.source, job.run.spec_sha256)
+    _, weights = checkpoint.load(job.source, job.run.spec_sha256)
     take_over(policy.model, weights.model, spec.optim.rank)
-    groups = evaluate(Player.of(policy, job.benchmark, spec.engine), spec.rollout, job.protocol, report)
-    split = job.protocol.panel.split
-    return episode_rows(groups, phase="eval", update=state.update, split=split, seed=spec.seed)
+    return evaluate(Player.of(policy, job.benchmark, spec.engine), spec.rollout, job.protocol, report)
 
 
 def _outcome(rows: Sequence[EpisodeRow], benchmark: Benchmark) -> dict[str, Any]:

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stepcredit.harness import determinism
-from stepcredit.harness.record.cell import Cell
+from stepcredit.harness.errors import UserError
+from stepcredit.harness.record import checkpoint, files, manifest
+from stepcredit.harness.record.cell import CREDITS, EPISODES, PROBES, TIMINGS, UPDATES, Cell
 from stepcredit.harness.run.train import train
 from stepcredit.harness.setup.parts import assemble
 from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RunSpec
+
+ALIKE = (EPISODES, UPDATES, CREDITS, PROBES)
+_ITS_OWN = {"wall_s", "peak_rss_mb", "resumed_at", "git_commit", "git_dirty"}
 
 SMALL = (
     "updates=3",
@@ -69,6 +74,27 @@ def run_here(study: Path, spec: dict[str, Any], kill: KillPoint | None = None) -
     cell = Cell(study, RunSpec.model_validate(spec))
     switches = determinism.switch_on(1, "cpu")
     train(cell, assemble(cell.spec, "cpu"), switches, lambda report: None)
+
+
+def bits(cell: Cell) -> dict[str, object]:
+    """All that a complete run has alike with one that was left alone, by name."""
+    found = manifest.read(cell.folder)
+    assert found is not None
+    assert found.final_weights_sha256 != found.policy.weights_sha256, "nothing was learned: a weak test"
+    told = {name: value for name, value in found.model_dump(mode="json").items() if name not in _ITS_OWN}
+    told["files"] = {name: sha256 for name, sha256 in found.files.items() if name != TIMINGS}
+    return {**told, **{name: files.sha256_of(cell.folder / name) for name in ALIKE}}
+
+
+def reached(cell: Cell) -> int:
+    """The update of the run's last checkpoint, all of which can be read; -1 where there is none."""
+    whole = [-1]
+    for path in checkpoint.available(cell.folder):
+        try:
+            whole.append(checkpoint.load(path, cell.spec.sha256)[0].update)
+        except UserError:
+            raise AssertionError(f"{path.name} is not whole") from None
+    return max(whole)
 
 
 def _arm(kill: KillPoint) -> None:

@@ -48,12 +48,12 @@ class Outcome(NamedTuple):
     calls: dict[Call, int]
 
 
-def run_with(study: Path, fault: Fault | None = None) -> Outcome:
+def run_with(study: Path, fault: Fault | None = None, spec: RunSpec = SPEC) -> Outcome:
     """Run the cell in a process of its own, with that fault."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.harness.faults"])
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(study, fault, theirs))
+    process = context.Process(target=_run, args=(study, fault, spec, theirs))
     process.start()
     theirs.close()
     found: Outcome = ours.recv()
@@ -61,10 +61,10 @@ def run_with(study: Path, fault: Fault | None = None) -> Outcome:
     return found
 
 
-def _run(study: Path, fault: Fault | None, answer: Connection) -> None:
-    calls = _watched(Cell(study, SPEC).folder, fault)
+def _run(study: Path, fault: Fault | None, spec: RunSpec, answer: Connection) -> None:
+    calls = _watched(Cell(study, spec).folder, fault)
     try:
-        run_here(study, RunSpec.model_dump(SPEC, mode="json"))
+        run_here(study, spec.model_dump(mode="json"))
     except UserError as error:
         answer.send(Outcome(False, str(error), dict(calls)))
     else:

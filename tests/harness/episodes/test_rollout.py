@@ -113,6 +113,7 @@ def test_an_environment_that_breaks_ends_its_own_episodes_only() -> None:
     for trajectory in groups[0].trajectories:
         assert (trajectory.stop, trajectory.reward) == (StopReason.ENV_FAILURE, 0.0)
         assert [step.observation == "" for step in trajectory.steps] == [False, True]
+        assert trajectory.failure == "the toy broke"
     assert [tokens(t) for t in groups[1].trajectories] == [tokens(t) for t in GROUPS[1].trajectories]
 
 

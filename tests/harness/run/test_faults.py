@@ -8,40 +8,19 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from stepcredit.harness.errors import UserError
-from stepcredit.harness.record import checkpoint, files, manifest
+from stepcredit.harness.record import manifest
 from stepcredit.harness.record.cell import Cell
+from tests.harness.cells import bits, reached
 from tests.harness.faults import SPEC, Call, Fault, faults, run_with
 
-COMPARED = ("episodes.parquet", "updates.parquet", "credits.parquet", "probes.parquet")
 HARMLESS = {Call.REMOVE, Call.MKDIR}  # what is to be deleted may be gone; a folder that is there needs no making
 SHARE = os.environ.get("STEPCREDIT_FAULTS", "few")
-
-
-def bits(study: Path) -> tuple[str | None, ...]:
-    folder = Cell(study, SPEC).folder
-    found = manifest.read(folder)
-    assert found is not None
-    assert found.final_weights_sha256 != found.policy.weights_sha256, "nothing was learned: a weak test"
-    return (*(files.sha256_of(folder / name) for name in COMPARED), found.final_weights_sha256)
-
-
-def reached(study: Path) -> int:
-    """The update of the last checkpoint that can be read; -1 where there is none."""
-    folder = Cell(study, SPEC).folder
-    whole = [-1]
-    for path in checkpoint.available(folder):
-        try:
-            whole.append(checkpoint.load(path, SPEC.sha256)[0].update)
-        except UserError:
-            raise AssertionError(f"{path.name} is not whole") from None
-    return max(whole)
 
 
 def test_every_fault_is_survived(tmp_path: Path) -> None:
     undisturbed = run_with(tmp_path / "undisturbed")
     assert undisturbed.ended
-    expected, seen = bits(tmp_path / "undisturbed"), Counter[Call]()
+    expected, seen = bits(Cell(tmp_path / "undisturbed", SPEC)), Counter[Call]()
     every = faults(undisturbed.calls)
     assert {fault.call for fault in every} == set(Call)
     for number, fault in enumerate(chosen(every)):
@@ -58,16 +37,17 @@ def chosen(every: list[Fault]) -> list[Fault]:
     return every if SHARE == "all" else every[:: int(SHARE)]
 
 
-def survive(study: Path, fault: Fault, expected: tuple[str | None, ...]) -> None:
+def survive(study: Path, fault: Fault, expected: dict[str, object]) -> None:
     broken = run_with(study, fault)
     assert broken.ended or (broken.said and "\n" not in broken.said), f"{fault}: {broken.said}"
     if broken.ended:
         assert fault.call in HARMLESS, f"{fault} went unnoticed"
-    before, complete = reached(study), Cell(study, SPEC).ended()
+    cell = Cell(study, SPEC)
+    before, complete = reached(cell), cell.ended()
     again = run_with(study)
     assert again.ended, f"{fault}: {again.said}"
-    assert bits(study) == expected, fault
-    found = manifest.read(Cell(study, SPEC).folder)
+    assert bits(cell) == expected, fault
+    found = manifest.read(cell.folder)
     assert found is not None
     assert complete or before in (-1, *found.resumed_at), f"{fault}: update {before} was reached, and made again"
     assert not list(study.rglob("*.tmp")), fault

@@ -6,32 +6,23 @@ from pathlib import Path
 import pytest
 
 from stepcredit.harness.errors import UserError
-from stepcredit.harness.record import checkpoint, files
+from stepcredit.harness.record import checkpoint
 from stepcredit.harness.record.cell import Cell
-from tests.harness.cells import KillPoint, run_here, run_in_process, small_spec
+from tests.harness.cells import KillPoint, bits, run_here, run_in_process, small_spec
 
-COMPARED = ("episodes.parquet", "updates.parquet", "credits.parquet", "probes.parquet")
-
-
-def bits(study: Path) -> tuple[object, ...]:
-    cell = Cell(study, small_spec())
-    manifest = files.read_json(cell.folder / "manifest.json")
-    assert manifest["status"] == "complete"
-    assert manifest["final_weights_sha256"] != manifest["policy"]["weights_sha256"], "nothing was learned: a weak test"
-    hashes = [files.sha256_of(cell.folder / name) for name in COMPARED]
-    return (*hashes, manifest["final_weights_sha256"], manifest["update0_rollouts_sha256"])
+Bits = dict[str, object]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Bits:
     study = tmp_path_factory.mktemp("undisturbed")
     assert run_in_process(study, small_spec()) == 0
-    return bits(study)
+    return bits(Cell(study, small_spec()))
 
 
-def test_two_processes_reach_the_same_bits(tmp_path: Path, undisturbed: tuple[object, ...]) -> None:
+def test_two_processes_reach_the_same_bits(tmp_path: Path, undisturbed: Bits) -> None:
     assert run_in_process(tmp_path, small_spec()) == 0
-    assert bits(tmp_path) == undisturbed
+    assert bits(Cell(tmp_path, small_spec())) == undisturbed
 
 
 # Where the nth call falls: evaluations at updates 0, 2 and 3 with 4 episodes, 12 episodes per update, all with at
@@ -53,24 +44,22 @@ POINTS = {
 
 
 @pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
-def test_killed_run_resumes_to_the_same_bits(tmp_path: Path, undisturbed: tuple[object, ...], point: KillPoint) -> None:
+def test_killed_run_resumes_to_the_same_bits(tmp_path: Path, undisturbed: Bits, point: KillPoint) -> None:
     assert run_in_process(tmp_path, small_spec(), point) == -signal.SIGKILL
     assert run_in_process(tmp_path, small_spec()) == 0
-    assert bits(tmp_path) == undisturbed
+    assert bits(Cell(tmp_path, small_spec())) == undisturbed
     assert not list(tmp_path.rglob("*.tmp"))
     assert not list((Cell(tmp_path, small_spec()).folder / checkpoint.FOLDER).glob("*.parquet"))
 
 
-def test_killed_again_and_again(tmp_path: Path, undisturbed: tuple[object, ...]) -> None:
+def test_killed_again_and_again(tmp_path: Path, undisturbed: Bits) -> None:
     for nth in (3, 5, 7):
         assert run_in_process(tmp_path, small_spec(), KillPoint("os", "fsync", nth)) == -signal.SIGKILL
     assert run_in_process(tmp_path, small_spec()) == 0
-    assert bits(tmp_path) == undisturbed
+    assert bits(Cell(tmp_path, small_spec())) == undisturbed
 
 
-def test_damaged_last_checkpoint_stops_the_run_until_it_is_deleted(
-    tmp_path: Path, undisturbed: tuple[object, ...]
-) -> None:
+def test_damaged_last_checkpoint_stops_the_run_until_it_is_deleted(tmp_path: Path, undisturbed: Bits) -> None:
     spec = small_spec()
     point = KillPoint("stepcredit.harness.run.train", "write_rows", 1)
     assert run_in_process(tmp_path, spec, point) == -signal.SIGKILL
@@ -80,4 +69,4 @@ def test_damaged_last_checkpoint_stops_the_run_until_it_is_deleted(
         run_here(tmp_path, spec.model_dump(mode="json"))
     last.unlink()
     assert run_in_process(tmp_path, spec) == 0
-    assert bits(tmp_path) == undisturbed
+    assert bits(Cell(tmp_path, small_spec())) == undisturbed
