@@ -70,13 +70,13 @@ class Walk(RuleBasedStateMachine):
     def train(self) -> None:
         self.run(*ONE_SEED)
 
-    @precondition(lambda self: not self.cell.complete())
+    @precondition(lambda self: not self.cell.ended())
     @rule(part=st.sampled_from(Part), share=early_shares, victim=st.sampled_from(Victim))
     def kill(self, part: Part, share: float, victim: Victim) -> None:
         nth = 1 + int(share * (self.expected.counts[part] - 1))
         self.run(*ONE_SEED, moment=Moment(part, nth, victim))
 
-    @precondition(lambda self: not self.cell.complete())
+    @precondition(lambda self: not self.cell.ended())
     @rule(call=st.sampled_from(Call), nth=st.integers(1, 12))
     def break_down(self, call: Call, nth: int) -> None:
         broken = run_with(self.cell.study, Fault(call, nth, errno.EIO), self.cell.spec)
