@@ -30,6 +30,7 @@ ROOMS = (
     "harness/interop",
     "harness/credit_study",
     "harness/study",
+    "harness/record",
     "paper",
     "results",
 )
