@@ -10,7 +10,7 @@ from matplotlib.ticker import StrMethodFormatter
 
 from stepcredit.paper.aggregates import Point, evaluation_curve
 from stepcredit.paper.figures import curve, legend_above, legend_room, styles
-from stepcredit.paper.results import Run, Study
+from stepcredit.paper.results import ENERGY, Run, Study
 from stepcredit.paper.statistics import mean
 from stepcredit.paper.styles import WIDTH, Plot
 from stepcredit.paper.tables import Cell, Table
@@ -23,15 +23,22 @@ _TOKENS = ("prompt_tokens", "response_tokens")
 
 def cost_table(study: Study) -> Table:
     """Means over a method's runs; a dash where runs did not record a number."""
-    header = ("Method", "Seeds", "Episodes", "Continuations", "Tokens read", "Tokens drawn", *_PARTS.values(), "MB")
-    rows = tuple((study.label(m), len(study.of(m)), *_costs(study.of(m))) for m in study.methods)
+    told = ("MB", "kJ") if any(_energy(run) is not None for run in study.runs) else ("MB",)
+    header = ("Method", "Seeds", "Episodes", "Continuations", "Tokens read", "Tokens drawn", *_PARTS.values(), *told)
+    rows = tuple((study.label(m), len(study.of(m)), *_costs(study.of(m))[: len(header) - 2]) for m in study.methods)
     notes = (
         "Means over a method's runs. Episodes: those that were trained on; continuations: fresh episodes from their "
         "states, whose tokens are not among those counted here.",
         "Seconds are wall time on the machine that trained them, which may have done other work beside it. MB: peak "
-        "memory. Energy was not measured.",
+        f"memory. {_energy_note(study)}",
     )
     return Table("cost", "What a run cost", header, rows, notes)
+
+
+def _energy_note(study: Study) -> str:
+    if all(_energy(run) is None for run in study.runs):
+        return "Energy was not measured."
+    return "kJ: what the machine's counters of its processors and GPU told, whoever used them."
 
 
 def cost_plots(study: Study) -> list[Plot]:
@@ -100,7 +107,15 @@ def _costs(runs: Sequence[Run]) -> tuple[Cell, ...]:
         *tokens,
         *seconds,
         memory,
+        _mean([energy / 1e3 for run in runs if (energy := _energy(run)) is not None]),
     )
+
+
+def _energy(run: Run) -> float | None:
+    """In joules; None where a part of it was not told."""
+    if run.timings is None or ENERGY not in run.timings or run.timings[ENERGY].isna().any():
+        return None
+    return float(run.timings[ENERGY].sum())
 
 
 def continuations(run: Run) -> float:

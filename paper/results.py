@@ -14,7 +14,7 @@ from stepcredit.paper import checks
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.manifest import MANIFEST, Manifest, SpecRecord, read_manifest
 from stepcredit.paper.origin import Origin, read_origin
-from stepcredit.paper.parquet import read_table
+from stepcredit.paper.parquet import read_columns, read_table
 from stepcredit.paper.words import counted
 
 EPISODES = "episodes.parquet"
@@ -57,6 +57,7 @@ PROBE_COLUMNS = ("task_id", "turn", "before", "after")
 UPDATE_COLUMNS = ("update", "groups", "mixed_groups", "kl", "entropy")
 OTHER_UPDATE_COLUMNS = ("skipped_groups", "loss", "grad_norm", "success", "invalid_rate")
 TIMING_COLUMNS = ("update", "rollout_s", "credit_s", "update_s", "eval_s")
+ENERGY = "energy_j"
 # What runs of one table may differ in; checkpoint_every changes no result.
 FREE_FIELDS = frozenset({"method", "method_options", "seed", "checkpoint_every"})
 
@@ -264,10 +265,8 @@ def read_run(folder: Path, manifest: Manifest) -> Run:
     files = manifest.files
     episodes = read_table(folder / EPISODES, files.get(EPISODES), EPISODE_COLUMNS, OTHER_EPISODE_COLUMNS)
     updates = read_table(folder / UPDATES, files.get(UPDATES), UPDATE_COLUMNS, OTHER_UPDATE_COLUMNS)
-    further = {PROBES: PROBE_COLUMNS, TIMINGS: TIMING_COLUMNS}
-    probes, timings = (
-        read_table(folder / name, files[name], columns) if name in files else None for name, columns in further.items()
-    )
+    probes = read_table(folder / PROBES, files[PROBES], PROBE_COLUMNS) if PROBES in files else None
+    timings = _read_timings(folder / TIMINGS, files[TIMINGS]) if TIMINGS in files else None
     checks.require_success_is_rewarded(folder / EPISODES, episodes)
     drawn = episodes["phase"] == "train"
     training = episodes.loc[drawn, [name for name in episodes if name not in _TELLING]]
@@ -276,6 +275,13 @@ def read_run(folder: Path, manifest: Manifest) -> Run:
     _check_evaluations(folder / EPISODES, run)
     checks.require_final_evaluation(folder / EPISODES, run.evaluations, run.spec.updates)
     return run
+
+
+def _read_timings(path: Path, recorded: str) -> pd.DataFrame:
+    """Energy is null where the machine did not tell it."""
+    timings = read_columns(path, recorded, TIMING_COLUMNS, (ENERGY,))
+    checks.require_no_nulls(path, timings[list(TIMING_COLUMNS)])
+    return timings
 
 
 def _check_origin(path: Path, manifest: Manifest, episodes: pd.DataFrame, drawn: pd.Series[bool]) -> None:

@@ -41,7 +41,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("*",),  # the registry of benchmarks
     ),
     "harness": (
-        ("determinism device errors progress seeds spec utilisation words",),
+        ("determinism device energy errors progress seeds spec utilisation words",),
         ("interop", "recipes"),
         ("model",),
         ("engine",),

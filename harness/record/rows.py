@@ -126,6 +126,7 @@ class TimingRow:
         eval_tokens: read and drawn in the evaluation after the update.
         update_tflops: model operations of the gradient a second of `update_s`, see `utilisation`.
         update_mfu: their share of the machine's peak; null where that is not known.
+        energy_j: of all parts, as the machine's counters tell; null where it has none that can be read.
     """
 
     update: int
@@ -139,6 +140,7 @@ class TimingRow:
     eval_tokens: int = 0
     update_tflops: float = 0.0
     update_mfu: float | None = None
+    energy_j: float | None = None
 
 
 Row = TypeVar("Row", bound="DataclassInstance")

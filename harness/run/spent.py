@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from time import perf_counter
 from transformers import PreTrainedModel
 
 from stepcredit.harness.determinism import device_name
+from stepcredit.harness.energy import Meter, counters_of
 from stepcredit.harness.record.rows import EpisodeRow, TimingRow, UpdateStats
 from stepcredit.harness.run.learner import Learner
 from stepcredit.harness.utilisation import Peak, gradient_flops, peak_of
@@ -19,22 +21,31 @@ _LEAST_S = 1e-9
 
 
 class Seconds:
-    """Wall time by part of an update."""
+    """Wall time by part of an update, and the energy of all parts, on that torch device."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         self._parts = dict.fromkeys(("rollout_s", "credit_s", "update_s", "eval_s"), 0.0)
+        self._meter = Meter(counters_of(device))
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
         """Time a block."""
         start = perf_counter()
-        yield
+        with self._meter.running():
+            yield
         self._parts[part] += perf_counter() - start
 
     def row(self, update: int) -> TimingRow:
         """The row after `update` updates."""
         parts = self._parts
-        return TimingRow(update, parts["rollout_s"], parts["credit_s"], parts["update_s"], parts["eval_s"])
+        return TimingRow(
+            update,
+            parts["rollout_s"],
+            parts["credit_s"],
+            parts["update_s"],
+            parts["eval_s"],
+            energy_j=self._meter.joules,
+        )
 
 
 def timing_of(
@@ -47,11 +58,19 @@ def timing_of(
     most = peak_here(model).tflops
     return replace(
         seconds,
-        rollout_tokens=tokens_of(rollouts),
+        rollout_tokens=_tokens_of(rollouts),
         rescored_tokens=learner.rescorer.take_read_tokens(),
         gradient_tokens=stats.gradient_tokens,
         update_tflops=tflops,
         update_mfu=None if most is None else tflops / most / devices,
+    )
+
+
+def evaluated(row: TimingRow, seconds: TimingRow, played: Sequence[EpisodeRow]) -> TimingRow:
+    """The row after an update with the evaluation that followed it."""
+    told = [energy for energy in (row.energy_j, seconds.energy_j) if energy is not None]
+    return replace(
+        row, eval_s=seconds.eval_s, eval_tokens=_tokens_of(played), energy_j=math.fsum(told) if told else None
     )
 
 
@@ -64,6 +83,6 @@ def peak_here(model: PreTrainedModel) -> Peak:
     return peak_of(device_name(model.device.type), model.dtype, os.environ)
 
 
-def tokens_of(episodes: Sequence[EpisodeRow]) -> int:
+def _tokens_of(episodes: Sequence[EpisodeRow]) -> int:
     """Read and drawn."""
     return sum(row.prompt_tokens + row.response_tokens for row in episodes)

@@ -42,7 +42,7 @@ from stepcredit.harness.run import probes, tokens
 from stepcredit.harness.run.given import complete
 from stepcredit.harness.run.learner import Learner
 from stepcredit.harness.run.schedule import episodes_of, evaluation_samples, evaluation_updates, tasks_of_update
-from stepcredit.harness.run.spent import Seconds, peak_here, timing_of, tokens_of
+from stepcredit.harness.run.spent import Seconds, evaluated, peak_here, timing_of
 from stepcredit.harness.run.stopping import stop_before
 from stepcredit.harness.run.tokens import Witness
 from stepcredit.harness.seeds import Draws
@@ -182,7 +182,7 @@ def _update_or_stop(cell: Cell, parts: Parts, learner: Learner, state: RunState)
 
 def _update(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> None:
     """One update of the policy, and its rows."""
-    spec, update, seconds = cell.spec, state.update, Seconds()
+    spec, update, seconds = cell.spec, state.update, Seconds(learner.policy.model.device.type)
     with seconds.of("rollout_s"):
         tasks = tasks_of_update(parts.train_panel, spec.rollout.tasks, spec.seed, update)
         groups = rollout(learner.player, tasks, spec.rollout, Draws(spec.seed, update))
@@ -249,7 +249,7 @@ def _evaluate(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> No
     shared = EvalProtocol(parts.eval_panel, spec.evaluation.temperature, spec.evaluation.seed)
     run_seed = spec.seed if spec.evaluation.luck is Luck.BY_SEED else None
     protocol = replace(shared, samples=evaluation_samples(spec, state.update), run_seed=run_seed)
-    seconds = Seconds()
+    seconds = Seconds(learner.policy.model.device.type)
     with seconds.of("eval_s"):
         groups = evaluate(learner.player, spec.rollout, protocol)
         if state.update == 0:
@@ -259,8 +259,7 @@ def _evaluate(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> No
     state.broken += broken(groups, f"in the evaluation after {counted(state.update, 'update')}")
     if not state.timings or state.timings[-1].update != state.update:
         state.timings.append(TimingRow(state.update, 0.0, 0.0, 0.0, 0.0))
-    spent = seconds.row(state.update).eval_s
-    state.timings[-1] = replace(state.timings[-1], eval_s=spent, eval_tokens=tokens_of(played))
+    state.timings[-1] = evaluated(state.timings[-1], seconds.row(state.update), played)
 
 
 def _probed(learner: Learner, spec: RunSpec, shared: EvalProtocol, groups: Sequence[Group]) -> Sequence[Group]:

@@ -42,11 +42,13 @@ class CourseSpec(Protocol):
     def seed(self) -> int: ...
 
     @property
-    def cloning(self) -> CloningSpec: ...
+    def clonings(self) -> tuple[CloningSpec, ...]:
+        """Of the lessons by demonstrations, in their order."""
+        ...
 
     @property
     def reading(self) -> ReadingSpec | None:
-        """The second lesson; None for policies that only play."""
+        """The last lesson; None for policies that only play."""
         ...
 
 
@@ -65,8 +67,8 @@ class Course(Protocol):
         """The policy with seeded random weights."""
         ...
 
-    def stream(self, policy: Policy) -> Iterator[Demonstration]:
-        """Endless demonstrations, on tasks that no panel holds."""
+    def streams(self, policy: Policy) -> Sequence[Iterator[Demonstration]]:
+        """For each lesson by demonstrations endless ones, on tasks that no panel holds."""
         ...
 
     @property
@@ -119,18 +121,20 @@ def course_of(benchmark: str, *, reads: bool = True) -> Course:
 
 
 def build(course: Course, report: Callable[[CloningStep], None]) -> Policy:
-    """Make the policy and train it in both lessons; equal specs give equal bits on one machine."""
-    policy = course.fresh()
-    for step in clone(policy.model, course.stream(policy), course.spec.cloning):
-        report(step)
+    """Make the policy and train it in all lessons; equal specs give equal bits on one machine."""
+    policy, done = course.fresh(), 0
+    for demonstrations, spec in zip(course.streams(policy), course.spec.clonings, strict=True):
+        for step in clone(policy.model, demonstrations, spec):
+            report(replace(step, step=done + step.step))
+        done += spec.steps
     if course.spec.reading is not None:
         for step in read(course, policy, course.spec.reading):
-            report(replace(step, step=course.spec.cloning.steps + step.step))
+            report(replace(step, step=done + step.step))
     return policy
 
 
 def read(course: Course, policy: Policy, spec: ReadingSpec) -> Iterator[CloningStep]:
-    """The second lesson of a policy that can play."""
+    """The last lesson, of a policy that can play."""
     student = replace(policy, model=deepcopy(policy.model).eval())
     benchmark, _ = course.held_out()
     players = Player.of(student, benchmark), Player.of(policy, benchmark)
@@ -188,7 +192,8 @@ def main(benchmark: str, folder: Path, *, reads: bool) -> None:
     _require_free(folder)
     files.make_folder(folder)
     determinism.switch_on(1, "cpu")
-    steps = course.spec.cloning.steps + (course.spec.reading.cloning.steps if course.spec.reading else 0)
+    lessons = [*course.spec.clonings, *([course.spec.reading.cloning] if course.spec.reading else [])]
+    steps = sum(spec.steps for spec in lessons)
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console) as bars:
         cloning = bars.add_task("cloning", total=steps)
 

@@ -60,6 +60,10 @@ class WarmstartSpec:
     cloning: CloningSpec = CloningSpec()
     reading: ReadingSpec | None = ReadingSpec()
 
+    @property
+    def clonings(self) -> tuple[CloningSpec, ...]:
+        return (self.cloning,)
+
 
 BLIND = WarmstartSpec(reading=None)
 """`tiny-blind`, which has had the first lesson of `tiny` alone."""
@@ -145,7 +149,10 @@ class HouseholdCourse:
             policy.model.get_parameter("model.embed_tokens.weight").copy_(rows_VD)
         return policy
 
-    def stream(self, policy: Policy) -> Iterator[Demonstration]:
+    def streams(self, policy: Policy) -> list[Iterator[Demonstration]]:
+        return [self._stream(policy)]
+
+    def _stream(self, policy: Policy) -> Iterator[Demonstration]:
         """Endless demonstrations on games of training rooms that no panel holds."""
         spec = self.spec
         rng = random.Random(f"warmstart:{spec.seed}")

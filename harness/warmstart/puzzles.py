@@ -68,6 +68,10 @@ class PuzzleWarmstartSpec:
     cloning: CloningSpec = CloningSpec(steps=1500, batch=24)
     reading: ReadingSpec | None = _READING
 
+    @property
+    def clonings(self) -> tuple[CloningSpec, ...]:
+        return (self.cloning,)
+
 
 class PuzzleExpert:
     """Takes the best action now and then, as often as is its habit with the puzzle, and any other time any action."""
@@ -204,10 +208,10 @@ class PuzzleCourse:
             seed=spec.seed,
         )
 
-    def stream(self, policy: Policy) -> Iterator[Demonstration]:
+    def streams(self, policy: Policy) -> list[Iterator[Demonstration]]:
         rng = random.Random(f"warmstart:{self.spec.seed}")
         spec, transcript = self.spec, policy.transcript
-        return (task.show(spec, transcript, spec.hinted, rng) for task in self._tasks("cloning"))
+        return [(task.show(spec, transcript, spec.hinted, rng) for task in self._tasks("cloning"))]
 
     def data(self) -> Mapping[str, object]:
         return {"generator_version": VERSION}

@@ -48,7 +48,7 @@ class SearchDemonstrationSpec:
     """What the demonstrator does.
 
     Attributes:
-        habits: how it errs where it has no hint.
+        habits: how it errs, with a hint as without one.
         wrong: probability of a malformed or misdirected turn, shown but not imitated.
         hinted: share of episodes with a hindsight block.
         observation_weight: loss weight of observation tokens; response tokens weigh 1.
@@ -99,7 +99,7 @@ class SearchDemonstrator:
         for number in range(Rules().searches + 1):
             if number == hint_at:
                 tape.show(self._transcript, "\n".join(hint))
-                solver.settle()
+                solver = solver.informed_by(hint, rng)
             turn, imitated = shown_turn(solver, spec.wrong, rng)
             result = env.step(turn.action)
             tape.write(self._transcript.response(response_of(turn)), float(imitated))
@@ -144,10 +144,10 @@ def _slip(intended: Turn, rng: random.Random) -> Turn:
 
 
 class SearchTutor:
-    """See `stepcredit.harness.warmstart.reading.Tutor`: the solver, with the habits of demonstrations."""
+    """See `stepcredit.harness.warmstart.reading.Tutor`: the solver, with its habits."""
 
-    def __init__(self, draft: Draft, guesses: Mapping[str, Sequence[str]], rng: random.Random) -> None:
-        self._rng, self._solver = rng, Solver(draft, SearchDemonstrationSpec().habits, guesses, rng)
+    def __init__(self, draft: Draft, habits: Habits, guesses: Mapping[str, Sequence[str]], rng: random.Random) -> None:
+        self._rng, self._solver = rng, Solver(draft, habits, guesses, rng)
 
     def observe(self, step: Step) -> None:
         if step.valid:
@@ -161,17 +161,18 @@ class SearchTutor:
         return self._solver.informed_by(told, self._rng, faultless=True).decide().sent
 
 
-def search_lessons(demonstrator: SearchDemonstrator, first: int, a_world: int, rng: random.Random) -> Iterator[Lesson]:
-    """Questions about worlds from number `first` on, `a_world` in each; none of them is the benchmark's."""
-    guesses = values_by_slot()
-    for number in count(first):
+def search_lessons(spec: SearchWarmstartSpec, demonstrator: SearchDemonstrator) -> Iterator[Lesson]:
+    """Questions about one world after the other; none of them is the benchmark's."""
+    guesses, rng = values_by_slot(), random.Random(f"reading:{spec.seed}")
+    for number in count(_READ_WORLDS):
+        habits = replace(spec.habits, hasty=number < _READ_WORLDS + spec.hasty_worlds)
         with TemporaryDirectory() as folder:
             retriever = Bm25Retriever(synthetic_corpus(number), cache=Path(folder))
-        for place, draft in enumerate(islice(endless_drafts(number, rng), a_world)):
+        for place, draft in enumerate(islice(endless_drafts(number, rng), spec.demonstrations.per_world)):
             yield Lesson(
                 Task(f"reading/{number}/{place}", "nq", "0" * 64),
                 partial(SearchQaEnv, question_of(draft), retriever, Rules()),
-                partial(SearchTutor, draft, guesses),
+                partial(SearchTutor, draft, habits, guesses),
                 partial(_solved, draft),
                 partial(demonstrator.episode, draft, retriever),
             )
@@ -183,14 +184,32 @@ def _solved(draft: Draft, _: random.Random) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class SearchWarmstartSpec:
-    """Everything that determines the shipped weights."""
+    """Everything that determines the shipped weights.
+
+    Attributes:
+        demonstrations: of the first lesson, in which few guesses stand in the way of what is found out by searching.
+        cloning: of that lesson.
+        habits: how the policy is to err, so that training has something to teach: taken on in a lesson of its own, and
+            had by the expert of the last one.
+        erring: optimisation of that lesson.
+        reading: the last lesson, see `stepcredit.harness.warmstart.reading`.
+        hasty_worlds: of the last lesson, in which the expert answers at once where it is told the answer: a reader
+            finds out what a block is good for. In those after, it searches all the same.
+    """
 
     seed: int = 0
     layers: int = 3
     hidden: int = 128
     demonstrations: SearchDemonstrationSpec = SearchDemonstrationSpec()
-    cloning: CloningSpec = CloningSpec(steps=3000)
-    reading: ReadingSpec | None = None
+    cloning: CloningSpec = CloningSpec(steps=6000)
+    habits: Habits = Habits(guess=0.4, careless=0.1)
+    erring: CloningSpec = CloningSpec(steps=1000, lr=1e-3, matrix_lr=1e-2)
+    reading: ReadingSpec | None = ReadingSpec(shown=0)
+    hasty_worlds: int = 14
+
+    @property
+    def clonings(self) -> tuple[CloningSpec, ...]:
+        return self.cloning, self.erring
 
 
 class SearchCourse:
@@ -211,11 +230,10 @@ class SearchCourse:
 
     def lessons(self, policy: Policy) -> Iterator[Lesson]:
         shown = replace(self.spec.demonstrations, hinted=1.0, observation_weight=0.0)
-        rng, demonstrator = random.Random(f"reading:{self.spec.seed}"), SearchDemonstrator(shown, policy.transcript)
-        return search_lessons(demonstrator, _READ_WORLDS, self.spec.demonstrations.per_world, rng)
+        return search_lessons(self.spec, SearchDemonstrator(shown, policy.transcript))
 
     def tutor(self, task_id: str) -> Tutor:
-        return SearchTutor(drafts()[task_id], values_by_slot(), random.Random(f"tutor:{task_id}"))
+        return SearchTutor(drafts()[task_id], self.spec.habits, values_by_slot(), random.Random(f"tutor:{task_id}"))
 
     def fresh(self) -> Policy:
         spec, tokenizer = self.spec, phrase_tokenizer(phrases())
@@ -228,9 +246,11 @@ class SearchCourse:
             policy.model.get_parameter("model.embed_tokens.weight").copy_(rows_VD)
         return policy
 
-    def stream(self, policy: Policy) -> Iterator[Demonstration]:
-        demonstrator = SearchDemonstrator(self.spec.demonstrations, policy.transcript)
-        return demonstrator.stream(random.Random(f"warmstart:{self.spec.seed}"))
+    def streams(self, policy: Policy) -> list[Iterator[Demonstration]]:
+        spec, name = self.spec, f"warmstart:{self.spec.seed}"
+        first = SearchDemonstrator(spec.demonstrations, policy.transcript)
+        erring = SearchDemonstrator(replace(spec.demonstrations, habits=spec.habits, hinted=0.0), policy.transcript)
+        return [first.stream(random.Random(name)), erring.stream(random.Random(f"{name}:habits"))]
 
     def data(self) -> Mapping[str, object]:
         return {"generator_version": VERSION, **SearchQaBenchmark("synthetic").provenance()}

@@ -21,10 +21,12 @@ class Habits:
     Attributes:
         guess: share of episodes in which it answers before it has found out.
         careless: probability of a query that leaves out its first word.
+        hasty: whether it answers at once where another episode told it the answer.
     """
 
     guess: float = 0.0
     careless: float = 0.0
+    hasty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Solver:
             answer = self._draft.answers[0]
             told = self._known.endswith(_spaced(answer))
             return Turn(self._known if told else f"{self._known}, so{_spaced(answer)}", _answer(answer))
+        if self._told and self._habits.hasty:
+            return Turn(f"{self._known} so{_spaced(self._told)}", _answer(self._told))
         if self._next == self._guess_at:
             guess = self._told or self._rng.choice(self._guesses[hops[-1].slot])
             return Turn(f"{self._known} guess", _answer(guess))
@@ -94,7 +98,7 @@ class Solver:
         if f"(Title: {hop.title})" in observation and hop.value in observation:
             self._next, self._known = self._next + 1, f" {hop.slot} is {hop.value}"
         else:
-            self._known, self._habits = " not found", Habits()
+            self._known, self._habits = " not found", Habits(hasty=self._habits.hasty)
 
     def _query(self, hop: Hop) -> str:
         words = hop.query.split()

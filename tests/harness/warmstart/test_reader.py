@@ -11,6 +11,7 @@ from stepcredit.harness.cli.app import run
 from stepcredit.harness.model import presets
 from stepcredit.harness.model.policy import load_policy, weights_sha256
 from stepcredit.harness.warmstart.household import BLIND, HouseholdCourse
+from stepcredit.harness.warmstart.search import SearchCourse
 
 POLICIES = Path(presets.__file__).parents[1] / "policies"
 
@@ -32,6 +33,20 @@ def test_the_shipped_reader_is_the_specs_and_plays_with_room_to_learn() -> None:
     before_response = manifest["reads"][1]
     assert before_response["beyond"]["low"] > 0.0
     assert abs(before_response["placebo"]["value"]) < 0.1
+
+
+def test_searchqas_reader_is_the_specs_and_takes_what_it_is_told() -> None:
+    """It answers as a block says, and searches all the same: a block says little of what searches are worth."""
+    manifest = json.loads((POLICIES / "tiny-searchqa" / "manifest.json").read_text())
+    assert manifest["spec"] == json.loads(json.dumps(asdict(SearchCourse().spec)))
+    assert manifest["command"] == SearchCourse().command == "stepcredit warmstart --benchmark searchqa --out FOLDER"
+    policy = load_policy("tiny", load_benchmark("searchqa", "synthetic", {}), "cpu")
+    assert manifest["weights_sha256"] == weights_sha256(policy.model)
+    none, true, foreign = manifest["measured"]
+    assert 0.4 <= none["success"] <= 0.6
+    assert (true["success"] >= 0.85, true["invalid"] <= 0.1) == (True, True)
+    assert (foreign["success"] >= 0.3, foreign["invalid"] <= 0.25) == (True, True)
+    assert all(place["other"]["high"] < place["straight"]["low"] for place in manifest["reads"])
 
 
 def test_a_policy_that_cannot_read_is_alfworlds_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def test_the_shipped_policy_is_the_specs(shipped: Policy) -> None:
 
 def test_only_the_expert_is_imitated(shipped: Policy) -> None:
     course = PuzzleCourse(replace(PuzzleWarmstartSpec(), wrong=0.3, hinted=0.0))
-    demonstrations = course.stream(shipped)
+    (demonstrations,) = course.streams(shipped)
     for _ in range(10):
         shown = next(demonstrations)
         assert "You " not in read(shipped, shown, imitated=True)

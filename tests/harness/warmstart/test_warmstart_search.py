@@ -7,7 +7,8 @@ from random import Random
 import pytest
 import torch
 
-from stepcredit.envs.searchqa.synthetic.expert import Habits
+from stepcredit.envs.searchqa.synthetic.expert import Habits, Solver, solution
+from stepcredit.envs.searchqa.synthetic.questions import drafts
 from stepcredit.harness.model.policy import Policy, weights_sha256
 from stepcredit.harness.warmstart.build import build
 from stepcredit.harness.warmstart.cloning import CloningSpec
@@ -87,6 +88,31 @@ def test_words_of_a_kind_begin_alike(policy: Policy) -> None:
 
 def test_the_same_spec_gives_the_same_bits() -> None:
     course = SearchCourse(
-        replace(SearchWarmstartSpec(), layers=1, hidden=64, cloning=CloningSpec(steps=2), reading=READING)
+        replace(
+            SearchWarmstartSpec(),
+            layers=1,
+            hidden=64,
+            cloning=CloningSpec(steps=2),
+            erring=CloningSpec(steps=1),
+            reading=READING,
+        )
     )
     assert weights_sha256(build(course, lambda _: None).model) == weights_sha256(build(course, lambda _: None).model)
+
+
+@pytest.mark.parametrize("hasty", [False, True])
+def test_only_a_hasty_expert_answers_before_it_has_searched(hasty: bool) -> None:
+    """Both know that an answer was right; one that was wrong tells neither anything."""
+    draft = next(draft for draft in drafts().values() if len(draft.hops) == 2)
+    solver = Solver(draft, Habits(hasty=hasty), {}, Random(0))
+    told = solution(draft)
+    assert solver.informed_by(told, Random(0)).decide().sent == (told[-1] if hasty else told[0])
+    assert solver.informed_by([*told[:-1], "<answer>nobody</answer>"], Random(0)).decide().sent == told[0]
+    assert solver.decide().sent == told[0]
+
+
+def test_who_would_guess_guesses_what_was_told() -> None:
+    draft = next(draft for draft in drafts().values() if len(draft.hops) == 1)
+    solver = Solver(draft, Habits(guess=1.0), {draft.hops[0].slot: ["somebody"]}, Random(0))
+    assert solver.decide().sent == "<answer>somebody</answer>"
+    assert solver.informed_by(solution(draft), Random(0)).decide().sent == solution(draft)[-1]
