@@ -96,7 +96,8 @@ def train(
                 for _ in _advancing(cell, parts, learner, state, cell.spec.updates):
                     report(_progress(cell, parts, state, "; ".join(state.broken[told:])))
                     told = len(state.broken)
-                    trackers.tell(partial(numbers_of, state), state.update)
+                    if not _awaits_evaluation(cell.spec, state):  # what an update came to is told once
+                        trackers.tell(partial(numbers_of, state), state.update)
             trackers.close()
             _finish(cell, begun, learner, state)
 
@@ -154,8 +155,7 @@ def _advancing(cell: Cell, parts: Parts, learner: Learner, state: RunState, last
     spec = cell.spec
     yield
     while True:
-        due = state.update in evaluation_updates(spec) or state.stopped is not None
-        if due and state.evaluated < state.update:
+        if _awaits_evaluation(spec, state):
             _evaluate(cell, parts, learner, state)
             _save(cell, learner, state)
             yield
@@ -165,6 +165,11 @@ def _advancing(cell: Cell, parts: Parts, learner: Learner, state: RunState, last
         if state.update % spec.checkpoint_every == 0 and state.update not in evaluation_updates(spec):
             _save(cell, learner, state)
         yield
+
+
+def _awaits_evaluation(spec: RunSpec, state: RunState) -> bool:
+    due = state.update in evaluation_updates(spec) or state.stopped is not None
+    return due and state.evaluated < state.update
 
 
 def _update_or_stop(cell: Cell, parts: Parts, learner: Learner, state: RunState) -> Stopped | None:
