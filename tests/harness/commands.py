@@ -139,7 +139,7 @@ def _command(
     ready: list[_Worker] = []
     while len(ready) < _READY:
         ready.append(_Worker(ready, None if ready else moment, None if ready else counts))
-    pool.begin_worker = lambda job, environ: ready.pop(0).begin(job)  # type: ignore[assignment,return-value]
+    pool.begin_worker = lambda job, *how: ready.pop(0).begin(job)  # type: ignore[assignment,return-value]
     if line is not None:
         lines = Lines(lambda part, nth: _die() if sum(lines.counts.values()) == line else None)
         lines.watch()

@@ -8,7 +8,7 @@ import pytest
 from stepcredit.harness.cli.app import run
 from stepcredit.harness.study.conditions import conditions
 
-README = Path(__file__).resolve().parents[3] / "harness" / "study" / "README.md"
+README = Path(__file__).resolve().parents[3] / "harness" / "record" / "README.md"
 
 
 @pytest.fixture(autouse=True)
