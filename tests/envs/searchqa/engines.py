@@ -13,12 +13,25 @@ from pathlib import Path
 import pytest
 
 from stepcredit.envs.searchqa.corpus import Corpus, Passage
-from stepcredit.envs.searchqa.retrieval.contract import Hit
+from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
+from stepcredit.envs.searchqa.retrieval.jvm import find_toolchain
 
 DATA = Path(os.environ.get("STEPCREDIT_DATA", "")) / "searchqa"
 needs_data = pytest.mark.skipif(
     not (DATA / "corpus.jsonl.gz").is_file(), reason="STEPCREDIT_DATA has no searchqa/corpus.jsonl.gz"
 )
+
+
+def missing_lucene() -> str:
+    """What lacks for Lucene; empty if nothing."""
+    try:
+        find_toolchain(os.environ)
+    except RetrievalError as error:
+        return str(error)
+    return ""
+
+
+needs_lucene = pytest.mark.skipif(bool(missing_lucene()), reason=missing_lucene())
 
 FOUR = Corpus.of(
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +23,8 @@ from stepcredit.envs.searchqa.retrieval.dense import (
 from tests.envs.searchqa.engines import ids
 from tests.envs.searchqa.tiny_encoder import CORPUS, WORDS, write_encoder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN = EncoderSettings(query_prefix="", passage_prefix="")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other take seconds over so small a model where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

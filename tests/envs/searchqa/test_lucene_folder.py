@@ -17,18 +17,9 @@ from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
 from stepcredit.envs.searchqa.retrieval.jvm import find_toolchain
 from stepcredit.envs.searchqa.retrieval.lucene import LuceneRetriever
 from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
-from tests.envs.searchqa.engines import FOUR, ODD_QUERIES, expected_scores, ids
+from tests.envs.searchqa.engines import FOUR, ODD_QUERIES, expected_scores, ids, needs_lucene
 
-
-def _missing() -> str:
-    try:
-        find_toolchain(os.environ)
-    except RetrievalError as error:
-        return str(error)
-    return ""
-
-
-pytestmark = pytest.mark.skipif(bool(_missing()), reason=_missing())
+pytestmark = needs_lucene
 
 INDEXER = "io.anserini.index.IndexCollection"
 STORED = {"raw": ["-storeRaw"], "contents": ["-storeContents"], "nothing": []}

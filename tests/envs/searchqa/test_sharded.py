@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +22,8 @@ from tests.envs.searchqa.engines import FOUR, Listed, ids
 from tests.envs.searchqa.serving import free_port, serving
 from tests.envs.searchqa.tiny_encoder import WORDS, write_encoder
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def distinct(number: int) -> Passage:
     return Passage(f"p{number}", WORDS[number % 20].title(), " ".join(random.Random(number).sample(WORDS, 8)))
@@ -31,14 +32,6 @@ def distinct(number: int) -> Passage:
 WHOLE = Corpus.of(map(distinct, range(60)))
 PARTS = [Corpus.of(WHOLE.passages[span]) for span in (slice(0, 25), slice(25, 27), slice(27, 60))]
 QUERIES = ["", *(" ".join(WORDS[number : number + 3]) for number in range(18))]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
