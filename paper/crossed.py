@@ -89,9 +89,9 @@ def clustered_rate(shares_N: Numbers, episodes: int) -> tuple[Numbers, Numbers]:
 
 
 def _worth(rate: Numbers, spread: Numbers, freedom: Numbers, tasks: int, episodes: int) -> tuple[Numbers, Numbers]:
-    """Wilson's interval of a rate whose variance is `spread`."""
+    """Wilson's interval of a rate whose variance is `spread`; without any, all episodes are worth a trial each."""
     sure = (rate == 0) | (rate == 1)
-    worth = np.divide(rate * (1 - rate), spread, out=np.zeros_like(rate), where=spread > 0)
+    worth = np.divide(rate * (1 - rate), spread, out=np.full_like(rate, np.inf), where=spread > 0)
     count = np.where(sure, float(tasks), np.clip(worth, 1.0, float(episodes)))
     z = np.where(sure, stats.norm.ppf((1 + CONFIDENCE) / 2), quantile(freedom))
     return wilson_interval(rate, count, z)

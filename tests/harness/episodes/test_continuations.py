@@ -151,7 +151,7 @@ def test_an_environment_that_does_not_repeat_itself_is_refused() -> None:
 @pytest.mark.parametrize(("name", "suite", "window"), [("alfworld", "mini", 2), ("searchqa", "synthetic", None)])
 def test_greedy_episodes_of_real_tasks_go_on_as_the_trajectory_did(name: str, suite: str, window: int | None) -> None:
     benchmark = load_benchmark(name, suite)
-    policy, tasks = load_policy("tiny", benchmark), benchmark.panel("train").tasks[::400][:4]
+    policy, tasks = load_policy("tiny", benchmark), benchmark.panel("train").tasks[::100][:4]
     player, spec = Player.of(policy, benchmark), TURNS.model_copy(update={"temperature": 0.0, "window": window})
     groups = rollout(player, tasks, spec, DRAWS)
     found = with_continuations(player, tasks, groups, spec, Continuations(2, Draws(0, 0)))
