@@ -23,22 +23,24 @@ _TOKENS = ("prompt_tokens", "response_tokens")
 
 def cost_table(study: Study) -> Table:
     """Means over a method's runs; a dash where runs did not record a number."""
-    told = ("MB", "kJ") if any(_energy(run) is not None for run in study.runs) else ("MB",)
-    header = ("Method", "Seeds", "Episodes", "Continuations", "Tokens read", "Tokens drawn", *_PARTS.values(), *told)
-    rows = tuple((study.label(m), len(study.of(m)), *_costs(study.of(m))[: len(header) - 2]) for m in study.methods)
+    header = ("Method", "Seeds", "Episodes", "Continuations", "Tokens read", "Tokens drawn", *_PARTS.values(), "MB")
+    rows = tuple((study.label(m), len(study.of(m)), *_costs(study.of(m))) for m in study.methods)
+    energy = [_kilojoules(study.of(m)) for m in study.methods]
+    told = any(kilojoules is not None for kilojoules in energy)
+    if told:
+        header, rows = (*header, "kJ"), tuple((*row, own) for row, own in zip(rows, energy, strict=True))
+    energy_note = (
+        "kJ: what the machine's counters of its processors and GPU told, whoever used them."
+        if told
+        else "Energy was not measured."
+    )
     notes = (
         "Means over a method's runs. Episodes: those that were trained on; continuations: fresh episodes from their "
         "states, whose tokens are not among those counted here.",
         "Seconds are wall time on the machine that trained them, which may have done other work beside it. MB: peak "
-        f"memory. {_energy_note(study)}",
+        f"memory. {energy_note}",
     )
     return Table("cost", "What a run cost", header, rows, notes)
-
-
-def _energy_note(study: Study) -> str:
-    if all(_energy(run) is None for run in study.runs):
-        return "Energy was not measured."
-    return "kJ: what the machine's counters of its processors and GPU told, whoever used them."
 
 
 def cost_plots(study: Study) -> list[Plot]:
@@ -107,8 +109,11 @@ def _costs(runs: Sequence[Run]) -> tuple[Cell, ...]:
         *tokens,
         *seconds,
         memory,
-        _mean([energy / 1e3 for run in runs if (energy := _energy(run)) is not None]),
     )
+
+
+def _kilojoules(runs: Sequence[Run]) -> int | None:
+    return _mean([energy / 1e3 for run in runs if (energy := _energy(run)) is not None])
 
 
 def _energy(run: Run) -> float | None:
