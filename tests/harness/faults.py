@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,10 +14,17 @@ from typing import Any, NamedTuple
 
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.record.cell import Cell
+from stepcredit.harness.setup.settings import build_spec
 from stepcredit.harness.spec import RunSpec
-from tests.harness.cells import run_here, small_spec
+from tests.harness.cells import run_here
 
-SPEC = small_spec("updates=2", "evaluation.size=2")
+SETTINGS = (
+    *("updates=2", "checkpoint_every=1", "rollout.tasks=1", "rollout.group=4"),
+    *("evaluation.size=2", "evaluation.samples=1", "evaluation.every=2"),
+)
+SPEC = build_spec(
+    model="tiny", benchmark="diagnostic", suite="bandit_tree", method="stepopsd", seed=0, overrides=SETTINGS
+)
 
 
 class Call(StrEnum):
@@ -51,7 +58,7 @@ class Outcome(NamedTuple):
 def run_with(study: Path, fault: Fault | None = None, spec: RunSpec = SPEC) -> Outcome:
     """Run the cell in a process of its own, with that fault."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.harness.faults"])
+    context.set_forkserver_preload(["tests.harness.warm", "tests.harness.faults"])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(study, fault, spec, theirs))
     process.start()
@@ -123,13 +130,14 @@ class _Writer(io.BufferedWriter):
         return super().write(data)
 
 
-def faults(calls: dict[Call, int]) -> list[Fault]:
-    """Every one there can be; a disk is full or broken, a lock or a folder is refused."""
+def faults(calls: Mapping[Call, int]) -> list[Fault]:
+    """Every one there can be, first each call with its first number: a full disk, a folder or lock that is refused."""
     numbers = {Call.LOCK: (errno.EIO,), Call.REMOVE: (errno.EIO,), Call.MKDIR: (errno.ENOSPC, errno.EACCES)}
     usual = (errno.ENOSPC, errno.EIO)
     return [
-        Fault(call, nth, number)
-        for call, count in calls.items()
+        Fault(call, nth, numbers.get(call, usual)[turn])
+        for turn in range(len(usual))
+        for call, count in sorted(calls.items())
         for nth in range(1, count + 1)
-        for number in numbers.get(call, usual)
+        if turn < len(numbers.get(call, usual))
     ]
