@@ -104,18 +104,49 @@ def crossed_means(values_SN: Numbers) -> tuple[Numbers, Numbers]:
     return found.mean - half, found.mean + half
 
 
-def paired_means(differences_SN: Numbers) -> tuple[Numbers, Numbers]:
-    """Interval of the mean of [..., S, N] differences on this panel: Student's t over seeds.
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Standard errors of the mean of [..., S, N] paired differences, each [...].
 
-    Its variance is at least what the episodes' own noise makes it, which seeds that happen to agree do not show.
+    Attributes:
+        over_seeds: from the spread of the seeds' means, with S - 1 degrees of freedom.
+        of_noise: what the episodes' noise alone makes it, with (S - 1)(N - 1): MS_r / (S N) is its square.
+        seeds: S.
+        tasks: N.
     """
-    half = quantile(np.array(differences_SN.shape[-2] - 1.0)) * floored_error(differences_SN)
+
+    over_seeds: Numbers
+    of_noise: Numbers
+    seeds: int
+    tasks: int
+
+    @property
+    def parts(self) -> tuple[tuple[Numbers, int], ...]:
+        """Each with its degrees of freedom; a single task tells nothing of noise."""
+        freedom = self.seeds - 1
+        noise = ((self.of_noise, freedom * (self.tasks - 1)),) if self.tasks > 1 else ()
+        return ((self.over_seeds, freedom), *noise)
+
+    def with_seeds(self, seeds: int) -> Errors:
+        """What they would be with so many seeds that spread as these do."""
+        share = np.sqrt(self.seeds / seeds)
+        return Errors(self.over_seeds * share, self.of_noise * share, seeds, self.tasks)
+
+
+def paired_errors(differences_SN: Numbers) -> Errors:
+    """Of at least two seeds."""
+    *_, seeds, tasks = differences_SN.shape
+    over_seeds = np.sqrt(differences_SN.mean(-1).var(-1, ddof=1) / seeds)
+    return Errors(over_seeds, np.sqrt(variance(differences_SN).noise), seeds, tasks)
+
+
+def paired_means(differences_SN: Numbers) -> tuple[Numbers, Numbers]:
+    """Interval of the mean of [..., S, N] differences on this panel: the wider of two of 95%.
+
+    Student's t over seeds is right, and alone takes seeds that agree by chance for precision; Student's t of the noise
+    would be right if seeds differed by nothing else.
+    """
+    parts = paired_errors(differences_SN).parts
+    half = np.max([quantile(np.array(float(freedom))) * error for error, freedom in parts], axis=0)
     mean = differences_SN.mean((-2, -1))
     return mean - half, mean + half
-
-
-def floored_error(differences_SN: Numbers) -> Numbers:
-    """Standard error of the mean over seeds, no smaller than the residual noise of seeds by tasks."""
-    of_seed = differences_SN.mean(-1)
-    found: Numbers = np.sqrt(np.maximum(of_seed.var(-1, ddof=1) / of_seed.shape[-1], variance(differences_SN).noise))
-    return found

@@ -17,8 +17,8 @@ from stepcredit.paper.words import counted
 _HOW = {
     Interval.CROSSED: "of seeds and tasks, both a sample: V = max(MS_seeds + MS_tasks - MS_rest, MS_tasks) / n; "
     "Student's quantile, and for a rate Wilson's formula with p (1 - p) / V trials (stepcredit/paper/crossed.py)",
-    Interval.T_SEEDS: "Student's t over the seeds' differences, with at least the variance MS_rest / n of the "
-    "episodes' own noise (stepcredit/paper/crossed.py, paired_means)",
+    Interval.T_SEEDS: "Student's t over the seeds' differences, no narrower than Student's t of the episodes' "
+    "noise, of variance MS_rest / n (stepcredit/paper/crossed.py, paired_means)",
     Interval.WILSON_TASKS: "Wilson's score interval over the tasks of one evaluation",
     Interval.CLUSTERED_TASKS: "Wilson's score interval with p (1 - p) / V trials, V the variance over the tasks of one "
     "evaluation (stepcredit/paper/crossed.py, clustered_rate)",

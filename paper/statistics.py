@@ -13,6 +13,7 @@ Counts are integers and sums are `math.fsum`, which rounds once, so that equal e
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,10 +24,11 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from stepcredit.paper.crossed import (
+    Errors,
     clustered_rate,
     crossed_means,
     crossed_rates,
-    floored_error,
+    paired_errors,
     paired_means,
     wilson_interval,
 )
@@ -40,7 +42,7 @@ class Interval(StrEnum):
     """How an interval was made."""
 
     CROSSED = "crossed over seeds and tasks"
-    T_SEEDS = "Student t over seeds, floored at the episodes' noise"
+    T_SEEDS = "Student t over seeds, no narrower than that of the episodes' noise"
     WILSON_TASKS = "Wilson over tasks"
     CLUSTERED_TASKS = "Wilson over tasks, of several episodes each"
     T_TASKS = "Student t over tasks"
@@ -57,7 +59,7 @@ class Estimate:
         interval: how the interval was made.
         by_seed: each seed's mean, in the order of seeds.
         n: episodes, or pairs of episodes for a difference.
-        error: standard error of a difference over seeds; 0 for other estimates.
+        errors: standard errors of a difference over seeds; None for other estimates.
     """
 
     mean: float
@@ -66,14 +68,13 @@ class Estimate:
     interval: Interval
     by_seed: tuple[float, ...]
     n: int
-    error: float = 0.0
+    errors: Errors | None = None
 
     @property
     def p_value(self) -> float | None:
-        """Of no difference, two-sided; None for a single seed, which says nothing of others."""
-        if self.interval is not Interval.T_SEEDS or self.error <= 0.0:
-            return None
-        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.seeds - 1))
+        """Of no difference, two-sided; None for a single seed, which says nothing of others, and without any spread."""
+        known = [(error, freedom) for error, freedom in self.errors.parts if error > 0.0] if self.errors else []
+        return max((float(2 * stats.t.sf(abs(self.mean) / error, freedom)) for error, freedom in known), default=None)
 
     @property
     def seeds(self) -> int:
@@ -164,8 +165,8 @@ def metric_mean(episodes: pd.DataFrame, metric: str) -> Estimate | None:
 def paired_difference(episodes: pd.DataFrame, baseline: pd.DataFrame) -> Estimate | None:
     """Success minus the baseline's success on the same seed and task; None without a pair.
 
-    A seed's value is the mean over its tasks. Interval: Student's t over seeds, on this panel, no narrower than the
-    episodes' own noise; with one seed, Student's t over the tasks' differences (without width for a single pair).
+    A seed's value is the mean over its tasks. Interval: Student's t over seeds, on this panel, no narrower than that of
+    the episodes' noise; with one seed, Student's t over the tasks' differences (without width for a single pair).
     """
     pairs = _paired(episodes, baseline)
     if pairs.empty:
@@ -174,7 +175,7 @@ def paired_difference(episodes: pd.DataFrame, baseline: pd.DataFrame) -> Estimat
     if len(by_seed) == 1:
         return _of_one_seed(grid_SN[0], by_seed, n)
     low, high = (float(end) for end in paired_means(grid_SN))
-    return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, n, float(floored_error(grid_SN)))
+    return Estimate(mean(by_seed), low, high, Interval.T_SEEDS, by_seed, n, paired_errors(grid_SN))
 
 
 def change(after: pd.DataFrame, before: pd.DataFrame) -> Estimate | None:
@@ -204,21 +205,21 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return found
 
 
-def detectable(error: float, seeds: int) -> float:
-    """The least true difference that is found in 80% of studies at 5%, two-sided, of that standard error."""
-    return error * _reach(seeds)
+def detectable(errors: Errors) -> float:
+    """The least true difference that is found in 80% of studies at 5%, two-sided, of those standard errors."""
+    return max(float(error) * _reach(freedom) for error, freedom in errors.parts)
 
 
-def seeds_for(difference: float, error: float, seeds: int) -> int:
-    """How many seeds find that difference in 80% of studies, if a seed's spread is as it was."""
-    spread = error * math.sqrt(seeds)
-    return next(k for k in range(2, 10_000) if spread / math.sqrt(k) * _reach(k) <= difference or k == 9_999)
+def seeds_for(difference: float, errors: Errors) -> int:
+    """How many seeds find that difference in 80% of studies, if they spread as they did; 10,000 at most."""
+    counts = range(2, 10_000)
+    return 2 + bisect_left(counts, True, key=lambda k: detectable(errors.with_seeds(k)) <= difference)
 
 
-def _reach(seeds: int) -> float:
+def _reach(freedom: int) -> float:
     """Standard errors of a difference that is found in 80% of studies, by the noncentral t."""
-    limit = float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1))
-    return float(optimize.brentq(lambda shift: stats.nct.sf(limit, seeds - 1, shift) - POWER, 0.0, 200.0))
+    limit = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return float(optimize.brentq(lambda shift: stats.nct.sf(limit, freedom, shift) - POWER, 0.0, 200.0))
 
 
 def _paired(episodes: pd.DataFrame, baseline: pd.DataFrame) -> pd.DataFrame:

@@ -31,8 +31,8 @@ BEFORE = "Before training"
 INTERVAL_NOTES = {
     Interval.CROSSED: "Intervals of rates and changes are 95%, over seeds and tasks: where the mean of other runs on "
     "other such tasks would lie.",
-    Interval.T_SEEDS: "Intervals of differences are 95%, Student's t over seeds on this panel, no narrower than the "
-    "episodes' own noise.",
+    Interval.T_SEEDS: "Intervals of differences are 95%, Student's t over seeds on this panel, no narrower than "
+    "that of the episodes' noise.",
     Interval.WILSON_TASKS: "Of one set of weights the interval is Wilson's 95%, over tasks.",
     Interval.CLUSTERED_TASKS: "Of one set of weights the interval is Wilson's 95%, over tasks, whose episodes count as "
     "many as their spread over tasks makes them worth.",
@@ -243,11 +243,11 @@ def p_text(value: float | None) -> str | None:
 
 def power_notes(differences: Iterable[Estimate | None]) -> tuple[str, ...]:
     """What differences such a study finds, by the method whose seeds differ most; nothing for one seed."""
-    known = [estimate for estimate in differences if estimate is not None and estimate.error > 0.0]
-    if not known:
+    known = [own.errors for own in differences if own is not None and own.errors is not None]
+    worst = max(known, key=detectable, default=None)
+    if worst is None or not detectable(worst):
         return ()
-    worst = max(known, key=lambda estimate: estimate.error)
-    least, seeds = 100 * detectable(worst.error, worst.seeds), seeds_for(0.05, worst.error, worst.seeds)
+    least, seeds = 100 * detectable(worst), seeds_for(0.05, worst)
     return (
         f"With {counted(worst.seeds, 'seed')} a true difference of {least:.1f} points is found in 80% of studies (at "
         f"5%, two-sided, for the method that varies most); 5 points need {counted(seeds, 'seed')}.",

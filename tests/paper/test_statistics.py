@@ -116,6 +116,20 @@ def test_paired_difference_by_hand():
     assert estimate.p_value == pytest.approx(0.7952, abs=1e-4)  # 2 (1/2 - arctan(t) / pi), t = (1/6) / 0.5
 
 
+@settings(deadline=None)
+@given(st.lists(st.lists(st.integers(-1, 1), min_size=5, max_size=5), min_size=2, max_size=5))
+def test_p_is_below_5_percent_where_the_interval_excludes_zero(differences: list[list[int]]):
+    def episodes(wins: int) -> pd.DataFrame:
+        places = [
+            (seed, f"t{task}", value == wins) for seed, row in enumerate(differences) for task, value in enumerate(row)
+        ]
+        return frame(places)
+
+    estimate = paired_difference(episodes(1), episodes(-1))
+    assert estimate is not None
+    assert estimate.excludes_zero == (estimate.p_value is not None and estimate.p_value < 0.05) or estimate.degenerate
+
+
 def test_only_common_seeds_and_tasks_are_paired():
     ours = frame([(0, "a", True), (0, "b", True), (5, "a", True)])
     base = frame([(0, "a", False), (0, "z", True), (6, "a", True)])
