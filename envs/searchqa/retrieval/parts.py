@@ -169,7 +169,7 @@ def _write(whole: FlatFile, corpus: Corpus, part: Part, folder: Path) -> None:
 def _header(size: int, dimensions: int) -> bytes:
     """What FAISS writes before so many vectors: what it writes of an empty index, but for the two numbers in it."""
     faiss = load_faiss()
-    empty = faiss.serialize_index(faiss.IndexFlatIP(dimensions)).tobytes()
+    empty: bytes = faiss.serialize_index(faiss.IndexFlatIP(dimensions)).tobytes()
     kind, rest = empty[:8], empty[16:-8]
     return kind + struct.pack("=q", size) + rest + struct.pack("=Q", size * dimensions)
 

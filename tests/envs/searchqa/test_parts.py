@@ -107,7 +107,8 @@ def test_parts_are_what_faiss_writes_and_make_up_the_whole(
 ) -> None:
     assert shard(index, corpus, count, tmp_path / "parts") == 0
     said = capsys.readouterr().out.splitlines()
-    passages, start = [], 0
+    passages: list[Passage] = []
+    start = 0
     for number in range(1, count + 1):
         folder = tmp_path / "parts" / f"part-{number}-of-{count}"
         part = read_corpus(folder / "corpus.jsonl").passages
