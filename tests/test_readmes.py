@@ -92,6 +92,11 @@ NOT_RUN = {
 }
 SERVE, SERVED = "tests/envs/searchqa/test_serve.py", "tests/envs/searchqa/test_server.py"
 TAKEN_LUCENE, TAKEN_FAISS = "tests/envs/searchqa/test_lucene_folder.py", "tests/envs/searchqa/test_faiss_file.py"
+PARTS = "tests/envs/searchqa/test_parts.py"
+SERVE_A_PART = (
+    "stepcredit serve-retriever --engine dense --corpus parts/part-{0}-of-2/corpus.jsonl"
+    " --index parts/part-{0}-of-2/flat.index --host 0.0.0.0"
+)
 RUN_ELSEWHERE = {
     "pip install ./late_credit && pytest late_credit": "tests/methods/test_new_method.py",
     "pip install ./long_corridor && pytest long_corridor": "tests/envs/test_new_benchmark.py",
@@ -101,6 +106,9 @@ RUN_ELSEWHERE = {
     "stepcredit serve-retriever --engine bm25 --corpus corpus.jsonl.gz --port 8000": SERVE,
     "stepcredit serve-retriever --engine lucene --corpus wiki-18.jsonl.gz --index bm25": TAKEN_LUCENE,
     "stepcredit serve-retriever --engine dense --corpus wiki-18.jsonl.gz --index e5_Flat.index": TAKEN_FAISS,
+    "stepcredit shard-index e5_Flat.index --corpus wiki-18.jsonl.gz --parts 2 --out parts": PARTS,
+    SERVE_A_PART.format(1): PARTS,
+    SERVE_A_PART.format(2): PARTS,
     "stepcredit serve-retriever --shards http://10.0.0.1:8000 http://10.0.0.2:8000": SERVE,
     """curl -d '{"queries": ["who wrote it"], "topk": 3, "return_scores": true}' -H 'content-type: application/json' """
     "localhost:8000/retrieve": SERVED,

@@ -1,4 +1,4 @@
-"""The command that serves a retriever over HTTP."""
+"""The commands that serve a retriever over HTTP, and that cut its index for several servers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from stepcredit.envs.searchqa.corpus import Corpus
     from stepcredit.envs.searchqa.retrieval.contract import Retriever
 
+CorpusPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpus",
+        help="Passages as .jsonl or .jsonl.gz. Default: searchqa/corpus.jsonl.gz in $STEPCREDIT_DATA, "
+        "else the generated corpus.",
+    ),
+]
+
 _GRACE_S = 5
 _PATIENCE = {"timeout_s": "20", "retries": "0"}
 """With a shard: whoever asked us tries again, and hears of it before the 30 s are over that it waits for us."""
@@ -30,14 +39,7 @@ def serve_retriever(
         bool, typer.Option("--shards", help="Ask the servers that are named, each with its own part, and merge.")
     ] = False,
     engine: Annotated[str | None, typer.Option("--engine", help="bm25 (the default), lucene or dense.")] = None,
-    corpus: Annotated[
-        Path | None,
-        typer.Option(
-            "--corpus",
-            help="Passages as .jsonl or .jsonl.gz. Default: searchqa/corpus.jsonl.gz in $STEPCREDIT_DATA, "
-            "else the generated corpus.",
-        ),
-    ] = None,
+    corpus: CorpusPath = None,
     index: Annotated[
         str | None,
         typer.Option(
@@ -69,6 +71,25 @@ def serve_retriever(
         opened = _engine(engine or "bm25", corpus, index, pairs)
     with _bound(host, port) as listener:
         _serve(opened(), listener, threads)
+
+
+def shard_index(
+    index: Annotated[str, typer.Argument(metavar="INDEX", help="A flat FAISS index of the corpus.")],
+    parts: Annotated[int, typer.Option("--parts", metavar="N", help="Parts, one for each server.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the parts, each a folder in it.")],
+    corpus: CorpusPath = None,
+) -> None:
+    """Cut a flat FAISS index and its corpus into parts, one for each server behind `serve-retriever --shards`.
+
+    Together they answer as the whole does. Done in little memory; the same command again does what is missing.
+    """
+    from stepcredit.envs.searchqa.retrieval.parts import FlatFile, planned, split
+    from stepcredit.envs.searchqa.retrieval.prebuilt import find
+
+    whole = FlatFile.open(find(index, os.environ))
+    plan = planned(whole, parts, out)
+    for part in split(whole, _corpus(corpus, os.environ), plan):
+        print(f"{part.folder}: passages {part.places.start + 1} to {part.places.stop}", flush=True)
 
 
 def _engine(engine: str, corpus: Path | None, index: str | None, pairs: Mapping[str, str]) -> Callable[[], Retriever]:

@@ -23,6 +23,7 @@ from stepcredit.envs.searchqa.retrieval.contract import Hit, RetrievalError
 from stepcredit.envs.searchqa.retrieval.faiss_file import FaissFile, faiss_version, load_faiss, open_file
 from stepcredit.envs.searchqa.retrieval.index_cache import Recipe, open_index
 from stepcredit.envs.searchqa.retrieval.limits import hits_wanted
+from stepcredit.envs.searchqa.retrieval.nearest import nearest
 from stepcredit.envs.searchqa.retrieval.wire import encodable
 
 if TYPE_CHECKING:
@@ -193,14 +194,16 @@ class DenseRetriever:
         }
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """See `Retriever`. Passages that are equally near but for rounding may change places between batches."""
+        """See `Retriever`. Of equal scores the earlier passage's comes first; those that are equal but for rounding may
+        change places between batches.
+        """
         wanted = hits_wanted(k, len(self._corpus))
         hits: list[list[Hit]] = [[] for _ in queries]
         asked = [position for position, query in enumerate(queries) if query.strip()]
         if not asked:
             return hits
         vectors = self._encoder.encode_queries([queries[position] for position in asked])
-        scores, found = self._index.search(vectors, wanted)
+        scores, found = nearest(self._index, vectors, wanted)
         for position, row_scores, row_found in zip(asked, scores.tolist(), found.tolist(), strict=True):
             pairs = zip(row_found, row_scores, strict=True)
             hits[position] = [Hit(self._corpus[at], score) for at, score in pairs if at >= 0]

@@ -55,17 +55,24 @@ def open_file(
         RetrievalError: FAISS is missing, the file is no such index or truncated, or it is another corpus's or
             encoder's.
     """
-    faiss = load_faiss()
-    index = _mapped(faiss, file.path)
-    lists = faiss.try_extract_index_ivf(index)
-    _require_fit(file, index, encoder, corpus, has_lists=lists is not None)
-    stored = _stored(index, lists, compared(len(corpus)), file.path)
+    index, stored = _fitting(file, corpus)
+    _require_dimensions(file.path, stored, encoder)
     _require_same_vectors(file.path, stored, corpus, encoder)
     shape = {"index": "prebuilt", "index_sha256": fingerprint([file.path], cache)}
+    lists = load_faiss().try_extract_index_ivf(index)
     if lists is not None:
         lists.nprobe = file.nprobe
         shape["nprobe"] = str(file.nprobe)
     return index, shape
+
+
+def require_fit(file: FaissFile, corpus: Corpus) -> None:
+    """All that can be seen of the file without its encoder; to be asked before one is loaded.
+
+    Raises:
+        RetrievalError: as `open_file`, but for the encoder.
+    """
+    _fitting(file, corpus)
 
 
 def load_faiss() -> Any:
@@ -89,13 +96,25 @@ def faiss_version() -> Mapping[str, str]:
         return {"faiss": str(load_faiss().__version__)}
 
 
-def require_file(path: Path) -> bytes:
-    """The first bytes of the file, which say what FAISS wrote there; before an encoder is loaded.
+def map_index(path: Path) -> Any:
+    """FAISS's index in the file, its vectors mapped.
 
     Raises:
-        RetrievalError: it is no file, or cannot be read.
+        RetrievalError: FAISS is missing, or the file cannot be read, is no such index or truncated.
         EnvError: it is a placeholder that Git LFS has not filled.
     """
+    faiss, kind = load_faiss(), _first_bytes(path)
+    try:
+        return faiss.read_index(str(path), _mapping(faiss, kind))
+    except RuntimeError as error:
+        if "not recognized" in str(error):
+            raise RetrievalError(f"{path} is no FAISS index (it begins with {kind!r}); choose another file") from error
+        reason = str(error).rpartition("Error: ")[2].splitlines()[0]
+        raise RetrievalError(f"index {path} is truncated or damaged (FAISS: {reason}); copy it again") from error
+
+
+def _first_bytes(path: Path) -> bytes:
+    """What FAISS calls the kind of the index."""
     if path.is_dir():
         raise RetrievalError(
             f"index {path} is a folder, and FAISS's are files; choose engine lucene for a Lucene index"
@@ -106,17 +125,6 @@ def require_file(path: Path) -> bytes:
             return file.read(len(_INVERTED))
     except OSError as error:
         raise RetrievalError(f"index {path} cannot be read ({error.strerror}); check that it is readable") from error
-
-
-def _mapped(faiss: Any, path: Path) -> Any:
-    kind = require_file(path)
-    try:
-        return faiss.read_index(str(path), _mapping(faiss, kind))
-    except RuntimeError as error:
-        if "not recognized" in str(error):
-            raise RetrievalError(f"{path} is no FAISS index (it begins with {kind!r}); choose another file") from error
-        reason = str(error).rpartition("Error: ")[2].splitlines()[0]
-        raise RetrievalError(f"index {path} is truncated or damaged (FAISS: {reason}); copy it again") from error
 
 
 def _mapping(faiss: Any, kind: bytes) -> int:
@@ -133,18 +141,25 @@ def _mapping(faiss: Any, kind: bytes) -> int:
     return int(faiss.IO_FLAG_MMAP_IFC)
 
 
-def _require_fit(file: FaissFile, index: Any, encoder: SentenceEncoder, corpus: Corpus, *, has_lists: bool) -> None:
-    """What can be seen without encoding anything."""
+def _fitting(file: FaissFile, corpus: Corpus) -> tuple[Any, npt.NDArray[np.float32]]:
+    """The index, and its vectors at the places that are compared."""
+    index = map_index(file.path)
+    lists = load_faiss().try_extract_index_ivf(index)
     require_size(file.path, index.ntotal, corpus)
-    if index.d != encoder.dimensions:
-        raise RetrievalError(
-            f"index {file.path} has vectors of {index.d} dimensions, and the encoder's have {encoder.dimensions};"
-            " choose the encoder that it was built with"
-        )
-    if index.metric_type != load_faiss().METRIC_INNER_PRODUCT:
-        raise RetrievalError(f"index {file.path} does not rank by inner product; build it with that metric")
-    if not has_lists and file.nprobe != NPROBE:
+    require_inner_product(file.path, index)
+    if lists is None and file.nprobe != NPROBE:
         raise RetrievalError(f"index {file.path} has no inverted lists, so nprobe has no effect; leave it out")
+    return index, _stored(index, lists, compared(len(corpus)), file.path)
+
+
+def require_inner_product(path: Path, index: Any) -> None:
+    """Refuse an index that ranks otherwise.
+
+    Raises:
+        RetrievalError: it does.
+    """
+    if index.metric_type != load_faiss().METRIC_INNER_PRODUCT:
+        raise RetrievalError(f"index {path} does not rank by inner product; build it with that metric")
 
 
 def _stored(index: Any, lists: Any, positions: list[int], path: Path) -> npt.NDArray[np.float32]:
@@ -161,6 +176,15 @@ def _stored(index: Any, lists: Any, positions: list[int], path: Path) -> npt.NDA
     finally:
         if lists is not None:
             lists.set_direct_map_type(load_faiss().DirectMap.NoMap)
+
+
+def _require_dimensions(path: Path, stored: npt.NDArray[np.float32], encoder: SentenceEncoder) -> None:
+    dimensions = stored.shape[1]
+    if dimensions != encoder.dimensions:
+        raise RetrievalError(
+            f"index {path} has vectors of {dimensions} dimensions, and the encoder's have {encoder.dimensions};"
+            " choose the encoder that it was built with"
+        )
 
 
 def _require_same_vectors(

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,11 +14,10 @@ from pathlib import Path
 from stepcredit.envs import disk, plain_json
 from stepcredit.envs.places import cache_root
 from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
+from stepcredit.envs.searchqa.retrieval.progress import Progress
 
 _FOLDER = "fingerprints"
 _CHUNK = 2**24
-_GB = 10**9
-_EVERY_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ def _hashes(places: Sequence[Path], root: Path) -> list[str]:
         return [sha256 for sha256 in known if sha256]
     try:
         with _locked(root, places[0]):
-            progress = _Progress(places, root)
+            progress = Progress(_unread(places, root))
             return [_kept(root, place, _Stamp.of(place)) or _read(place, root, progress) for place in places]
     except OSError as error:
         raise RetrievalError(
@@ -77,7 +73,7 @@ def _hashes(places: Sequence[Path], root: Path) -> list[str]:
         ) from error
 
 
-def _read(place: Path, root: Path, progress: _Progress) -> str:
+def _read(place: Path, root: Path, progress: Progress) -> str:
     """The file's hash, from its content, and kept from now on."""
     stamp = _Stamp.of(place)
     sha256 = _digest(place, progress)
@@ -97,30 +93,18 @@ def _locked(root: Path, place: Path) -> Iterator[None]:
         yield
 
 
-class _Progress:
-    """A line on standard error at first, and another every quarter of a minute."""
-
-    def __init__(self, places: Sequence[Path], root: Path) -> None:
-        stamps = {place: _Stamp.of(place) for place in places}
-        self._total = sum(stamp.size for place, stamp in stamps.items() if _kept(root, place, stamp) is None)
-        self._done = 0
-        self._shown = -math.inf
-
-    def add(self, place: Path, count: int) -> None:
-        now = time.monotonic()
-        if now - self._shown >= _EVERY_S:
-            done = f"{self._done / _GB:.1f} of {self._total / _GB:.1f} GB"
-            print(f"stepcredit: reading {place} for its sha256, once: {done}", file=sys.stderr, flush=True)
-            self._shown = now
-        self._done += count
+def _unread(places: Sequence[Path], root: Path) -> int:
+    """Bytes of the files whose hashes are not kept."""
+    stamps = {place: _Stamp.of(place) for place in places}
+    return sum(stamp.size for place, stamp in stamps.items() if _kept(root, place, stamp) is None)
 
 
-def _digest(place: Path, progress: _Progress) -> str:
+def _digest(place: Path, progress: Progress) -> str:
     digest = hashlib.sha256()
     try:
         with place.open("rb") as file:
             while chunk := file.read(_CHUNK):
-                progress.add(place, len(chunk))
+                progress.add(f"reading {place} for its sha256, once", len(chunk))
                 digest.update(chunk)
     except OSError as error:
         raise _unreadable(place, error) from error

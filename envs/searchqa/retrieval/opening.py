@@ -29,7 +29,7 @@ from stepcredit.envs.searchqa.retrieval.dense import (
     Pooling,
     SentenceEncoder,
 )
-from stepcredit.envs.searchqa.retrieval.faiss_file import NPROBE, FaissFile, require_file
+from stepcredit.envs.searchqa.retrieval.faiss_file import NPROBE, FaissFile, require_fit
 from stepcredit.envs.searchqa.retrieval.prebuilt import find, recorded
 
 Engine = Literal["bm25", "lucene", "dense", "http"]
@@ -169,15 +169,16 @@ def open_retriever(spec: RetrieverSpec, corpus: Corpus | None) -> Retriever:
 
 def _open_dense(spec: RetrieverSpec, corpus: Corpus) -> Retriever:
     settings = EncoderSettings(spec.pooling, spec.query_prefix, spec.passage_prefix, spec.max_tokens)
-    index = _dense_index(spec)
+    index = _dense_index(spec, corpus)  # an encoder may take minutes to come
     return DenseRetriever(corpus, SentenceEncoder.load(spec.encoder, settings), index)
 
 
-def _dense_index(spec: RetrieverSpec) -> InvertedLists | FaissFile | None:
+def _dense_index(spec: RetrieverSpec, corpus: Corpus) -> InvertedLists | FaissFile | None:
     there = _found(spec)
     if there is not None:
-        require_file(there)
-        return FaissFile(there, spec.nprobe)
+        file = FaissFile(there, spec.nprobe)
+        require_fit(file, corpus)
+        return file
     return InvertedLists(spec.nlist, spec.nprobe) if spec.index == IVF else None
 
 

@@ -203,6 +203,30 @@ def test_what_is_no_whole_file_is_refused(
         taken(path, encoder)
 
 
+def of_another_corpus(path: Path) -> None:
+    write(path, np.eye(32, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (truncated, "some.index is truncated or damaged"),
+        (prose, "some.index is no FAISS index"),
+        (of_another_corpus, "some.index holds 32 passages, and the corpus 90; it was built from another corpus"),
+    ],
+)
+def test_what_no_encoder_could_mend_is_said_before_one_is_looked_for(
+    vectors: np.ndarray, tmp_path: Path, spoil: Callable[[Path], None], complaint: str
+) -> None:
+    path = write(tmp_path / "some.index", vectors)
+    spec = RetrieverSpec(engine="dense", index=str(path), encoder=str(tmp_path / "no-encoder"))
+    with pytest.raises(RetrievalError, match=r"^sentence encoder .*no-encoder' cannot be loaded"):
+        open_retriever(spec, CORPUS)
+    spoil(path)
+    with pytest.raises(RetrievalError, match=f"^[^\n]*{complaint}[^\n]*$"):
+        open_retriever(spec, CORPUS)
+
+
 def test_a_file_that_ranks_otherwise_is_refused(vectors: np.ndarray, encoder: SentenceEncoder, tmp_path: Path) -> None:
     path = write(tmp_path / "some.index", vectors, metric=faiss.METRIC_L2)
     with pytest.raises(RetrievalError, match="does not rank by inner product"):

@@ -96,6 +96,9 @@ def test_an_index_that_does_not_belong_is_one_sentence(
     arguments = ["--corpus", str(corpus), "--index", str(tmp_path / "missing")]
     assert "there is no index at" in refusal(capsys, "--engine", "lucene", *arguments)
     assert "engine bm25 has no setting index" in refusal(capsys, *arguments)
+    (tmp_path / "missing").write_text("no index of anything")
+    encoder = ["--set", f"encoder={tmp_path}"]  # holds none
+    assert "is no FAISS index" in refusal(capsys, "--engine", "dense", *arguments, *encoder)
 
 
 def test_a_port_in_use_is_one_sentence(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,6 +75,7 @@ COMMANDS = (
     "doctor",
     "capability",
     "serve-retriever",
+    "shard-index",
     "fetch-questions",
 )
 
