@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,9 +44,9 @@ def audit(
     from stepcredit.paper.audit.audit import Asked, audited, powers
     from stepcredit.paper.audit.table import published, read_tables
 
-    asked = Asked(dict(_size(word) for word in n or ()), total, seeds)
     with published() as known:
         tables = read_tables(table or known)
+    asked = Asked(_sizes(n or (), [column for one in tables for column in one.columns]), total, seeds)
     findings = [finding for one in tables for finding in audited(one, asked)]
     odd = [sentence for one in tables for sentence in one.odd]
     if as_json:
@@ -99,6 +100,24 @@ def export(
         print(path)
 
 
+def _sizes(words: Sequence[str], columns: Sequence[str]) -> dict[str, Sizes]:
+    """Of all that --n says, by the table's own spelling of its columns.
+
+    Raises:
+        UserError: one is not understood, names no column, or names one that another names already.
+    """
+    from stepcredit.harness.errors import UserError
+    from stepcredit.harness.words import one_of
+
+    sizes: dict[str, Sizes] = {}
+    for name, size in map(_size, words):
+        column = one_of("subset", name, dict.fromkeys(columns))
+        if column in sizes:
+            raise UserError(f"--n {column} is given twice; leave one of them out")
+        sizes[column] = size
+    return sizes
+
+
 def _size(word: str) -> tuple[str, Sizes]:
     """Of SUBSET=N or SUBSET=LOW:HIGH.
 
@@ -110,6 +129,6 @@ def _size(word: str) -> tuple[str, Sizes]:
 
     name, _, numbers = word.rpartition("=")
     low, _, high = numbers.partition(":")
-    if not name or not low.isdigit() or not (high or low).isdigit() or not 0 < int(low) <= int(high or low):
+    if not name or not low.isdecimal() or not (high or low).isdecimal() or not 0 < int(low) <= int(high or low):
         raise UserError(f"--n {word} is not understood; say SUBSET=N or SUBSET=LOW:HIGH, such as --n Bamboogle=125")
     return name, Sizes(int(low), int(high or low))

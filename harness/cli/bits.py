@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stepcredit.harness.cli import options
+from stepcredit.harness.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,8 @@ def determinism(
 
     Ends with 1 where bits differ that are promised to be equal. What this machine lacks is named as not measured.
     """
+    if markdown and as_json:
+        raise UserError("--markdown has no effect beside --json; leave one of them out")
     from stepcredit.harness.cli.display import bar, print_json, print_table
     from stepcredit.harness.study.bits import chosen, measure
 

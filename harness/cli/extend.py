@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from stepcredit.harness.cli import options
+from stepcredit.harness.errors import UserError
 
 
 def methods(
@@ -17,6 +18,8 @@ def methods(
     names: Annotated[bool, typer.Option("--names", help="Print the names alone, one per line.")] = False,
 ) -> None:
     """List the registered methods, their papers, traits and options."""
+    if names and as_json:
+        raise UserError("--json has no effect beside --names; leave one of them out")
     if names:
         from stepcredit.methods.registry import method_names
 

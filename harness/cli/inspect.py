@@ -89,7 +89,7 @@ def doctor(
         _print_findings(_corpus_findings(corpus, engine, settings or ()), as_json=as_json)
         return
     if model is not None:
-        _refuse_others(context, "model", "gpu", "benchmark", "method", "settings", "tflops", "bandwidth")
+        _refuse_others(context, "model", "gpu", "benchmark", "method", "settings", "tflops", "bandwidth", "processes")
         rates = Rates(tflops * 1e12, bandwidth * 1e12)
         _print_budget(model, gpu, benchmark, method, tuple(settings or ()), rates, processes, as_json=as_json)
         return

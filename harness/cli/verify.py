@@ -38,10 +38,10 @@ def verify(
 
 def lines(found: Verdict) -> list[str]:
     """What is printed of it."""
-    made = f"{found.updates} of {found.of} updates made again, {found.rows} recorded rows compared"
+    weights = " and the last weights" if found.updates == found.of else ""
+    made = f"{found.updates} of {found.of} updates made again, {found.rows} recorded rows{weights} compared"
     if not found.differing:
-        last = " and the last weights" if found.updates == found.of else ""
-        return [f"{made}: equal{last}, bit for bit"]
+        return [f"{made}: equal, bit for bit"]
     told = [f"{made}: they differ", *(f"  {sentence}" for sentence in found.differing)]
     if found.elsewhere:
         return [*told, f"  this machine is not the one that the run was made on: {'; '.join(found.elsewhere)}"]

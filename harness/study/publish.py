@@ -41,7 +41,8 @@ def parcel_of(folder: Path, *, checkpoints: bool = False) -> Parcel:
     """All files of a study or a run, with the weights only where they are asked for.
 
     Raises:
-        UserError: no run there, one that is not complete, or a file that its manifest does not vouch for.
+        UserError: no run there, one that is not complete, a file that its manifest does not vouch for, or weights are
+            asked for and no run has them.
     """
     runs = discover(folder)
     if not runs:
@@ -52,6 +53,8 @@ def parcel_of(folder: Path, *, checkpoints: bool = False) -> Parcel:
             raise UserError(f"{run} is not complete; finish it before it is published, or publish other runs alone")
         verify_files(found, run)
     paths = sorted(_kept(folder, checkpoints=checkpoints))
+    if checkpoints and not any(checkpoint.FOLDER in path.relative_to(folder).parts for path in paths):
+        raise UserError(f"--checkpoints has no effect: no run in {folder} has its weights here; leave it out")
     return Parcel(folder, tuple(str(path.relative_to(folder)) for path in paths), _size(paths), len(runs))
 
 

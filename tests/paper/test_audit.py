@@ -151,6 +151,9 @@ def test_an_aggregate_that_is_no_mean(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         (["--n", "Pick"], "--n Pick is not understood; say SUBSET=N"),
         (["--n", "Pick=9:3"], "--n Pick=9:3 is not understood"),
+        (["--n", "NQ=²"], "--n NQ=² is not understood"),
+        (["--n", "Bambogle=125"], "unknown subset 'Bambogle': did you mean 'Bamboogle'?"),
+        (["--n", "NQ=9", "--n", "nq=10"], "--n NQ is given twice; leave one of them out"),
         (["nowhere.csv"], "nowhere.csv cannot be read as CSV"),
     ],
 )

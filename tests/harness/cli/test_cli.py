@@ -36,6 +36,8 @@ ROOT = Path(__file__).resolve().parents[3]
         (["train", "--processes", "100000"], "--processes 100000 wants a core for each, and this machine has "),
         (["train", "--processes", "2", "--set", "engine=vllm"], "--processes 2 does not go with engine=vllm"),
         (["trian"], "No such command"),
+        (["determinism", "--markdown", "--json"], "--markdown has no effect beside --json"),
+        (["methods", "--names", "--json"], "--json has no effect beside --names"),
         (["hindsight", "forein"], "did you mean 'foreign'"),
         (["hindsight", "foreign", "mini/train/Pick/9999"], "has no task 'mini/train/Pick/9999'"),
         (["hindsight", "peer_traj", "--method", "grpo"], "'grpo' has no option 'hindsight'"),

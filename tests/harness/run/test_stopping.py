@@ -60,7 +60,7 @@ def test_listings_and_verification_know_it(
     )
     assert run(["verify", str(stopped)]) == 0
     assert capsys.readouterr().out.startswith(
-        "3 of 3 updates made again, 47 recorded rows compared: equal and the last"
+        "3 of 3 updates made again, 47 recorded rows and the last weights compared: equal"
     )
     assert run(["verify", str(stopped), "--updates", "2"]) == 0
 

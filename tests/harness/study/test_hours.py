@@ -59,3 +59,6 @@ def test_doctor_says_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert run(asked) == 0
     fast = json.loads(capsys.readouterr().out)["hours"]
     assert slow["updates"] == pytest.approx(2 * fast["updates"])
+    assert run([*asked, "--processes", "8"]) == 0
+    shared = json.loads(capsys.readouterr().out)["hours"]
+    assert (shared["updates"] < fast["updates"], shared["credit"]) == (True, fast["credit"])

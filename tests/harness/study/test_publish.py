@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -134,3 +135,5 @@ def test_what_cannot_be_published_is_one_sentence(
     files.write_json(folder / "manifest.json", {**content, "status": "running"})
     assert "is not complete; finish it before it is published" in refused(str(study), "me/mine")
     files.write_json(folder / "manifest.json", content)
+    shutil.rmtree(folder / "checkpoints")
+    assert "--checkpoints has no effect: no run in " in refused(str(study), "me/mine", "--checkpoints")

@@ -49,10 +49,10 @@ def vouched(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        ((), "2 of 2 updates made again, 42 recorded rows compared: equal and the last weights, bit for bit"),
+        ((), "2 of 2 updates made again, 42 recorded rows and the last weights compared: equal, bit for bit"),
         (("--updates", "1"), "1 of 2 updates made again, 21 recorded rows compared: equal, bit for bit"),
         (("--updates", "0"), "0 of 2 updates made again, 8 recorded rows compared: equal, bit for bit"),
-        (("--updates", "9"), "2 of 2 updates made again, 42 recorded rows compared: equal and the last weights"),
+        (("--updates", "9"), "2 of 2 updates made again, 42 recorded rows and the last weights compared: equal"),
     ],
 )
 def test_a_run_comes_out_again(
