@@ -26,7 +26,8 @@ def determinism(
 ) -> None:
     """Try what changes a run's bits: a tiny run under each condition, beside the same run without it. Minutes.
 
-    Ends with 1 where bits differ that are promised to be equal. What this machine lacks is named as not measured.
+    Ends with 1 where bits differ that are promised to be equal, or a run failed that should have them. What this
+    machine lacks is named as not measured.
     """
     if markdown and as_json:
         raise UserError("--markdown has no effect beside --json; leave one of them out")
@@ -54,6 +55,8 @@ def record(outcome: Outcome) -> dict[str, Any]:
     row = {"condition": condition.name, "what": condition.what, "promised": "yes" if condition.promised else "no"}
     if outcome.lacking is not None:
         return row | {"equal_bits": f"not measured here: {outcome.lacking}", **dict.fromkeys(_NUMBERS)}
+    if outcome.failed is not None:
+        return row | {"equal_bits": f"its run failed: {outcome.failed}", **dict.fromkeys(_NUMBERS)}
     if outcome.equal:
         return row | {"equal_bits": "yes", **dict.fromkeys(_NUMBERS)}
     numbers = (

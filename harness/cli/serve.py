@@ -187,10 +187,13 @@ def retriever_settings(settings: Sequence[str]) -> dict[str, str]:
     """From NAME=VALUE, as --set gives them.
 
     Raises:
-        UserError: one has no value.
+        UserError: one has no value, or two.
     """
-    pairs = [text.partition("=") for text in settings]
-    for name, equals, _ in pairs:
+    found: dict[str, str] = {}
+    for name, equals, value in (text.partition("=") for text in settings):
         if not equals:
             raise UserError(f"--set {name!r} lacks a value; write it as --set {name}=VALUE")
-    return {name: value for name, _, value in pairs}
+        if name in found:
+            raise UserError(f"--set {name} is given twice ({found[name]!r}, {value!r}); leave one of them out")
+        found[name] = value
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from stepcredit.harness.errors import UserError
@@ -25,7 +26,8 @@ class Outcome:
     """What a condition does to bits.
 
     Attributes:
-        lacking: why it was not measured, or how its run failed; all else means nothing then.
+        lacking: why it was not measured; all else means nothing then.
+        failed: how its run failed; all else means nothing then.
         first: update of the first row that differs; None where all are equal.
         episodes: that differ, of so many.
         weights: largest difference of a weight after the last update.
@@ -34,6 +36,7 @@ class Outcome:
 
     condition: Condition
     lacking: str | None = None
+    failed: str | None = None
     first: int | None = None
     episodes: int = 0
     of: int = 0
@@ -43,7 +46,7 @@ class Outcome:
     @property
     def equal(self) -> bool:
         """Whether every recorded bit is the same."""
-        return not self.details
+        return self.failed is None and not self.details
 
     @property
     def broken(self) -> bool:
@@ -89,7 +92,7 @@ def _outcome(condition: Condition, spec: RunSpec, first: Cell, folder: Path) -> 
     try:
         return _compared(condition, first, _made(condition, spec, folder))
     except UserError as error:
-        return Outcome(condition, f"its run failed: {error}")
+        return Outcome(condition, failed=str(error))
 
 
 def _made(condition: Condition, spec: RunSpec, folder: Path) -> Cell:
@@ -143,12 +146,12 @@ def _compared(condition: Condition, there: Cell, here: Cell) -> Outcome:
     before, after = Rows.of(there.folder), Rows.of(here.folder)
     rows = list(differences_of(before, after))
     hashes = hashes_differing(manifest.require(there.folder), manifest.require(here.folder))
-    pairs = zip(before.episodes, after.episodes, strict=False)
+    pairs = zip_longest(*([row.rollout_sha256 for row in rows.episodes] for rows in (before, after)))
     return Outcome(
         condition,
         first=min((own.update for own in rows), default=None),
-        episodes=sum(a.rollout_sha256 != b.rollout_sha256 for a, b in pairs),
-        of=len(before.episodes),
+        episodes=sum(one != other for one, other in pairs),
+        of=max(len(before.episodes), len(after.episodes)),
         weights=_furthest(there, here),
         details=(*(own.sentence for own in rows), *hashes),
     )

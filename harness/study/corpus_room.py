@@ -10,6 +10,7 @@ from pathlib import Path
 from stepcredit.envs.places import cache_root
 from stepcredit.envs.searchqa.retrieval.needs import CorpusSize, Needs
 from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec
+from stepcredit.harness.errors import UserError
 from stepcredit.harness.study.budget import gibibytes
 from stepcredit.harness.study.doctor import Finding
 from stepcredit.harness.study.room import existing, memory_of_this_machine
@@ -24,16 +25,26 @@ def examine_corpus(corpus: str, spec: RetrieverSpec) -> Sequence[Finding]:
 
     Raises:
         EnvError: the file cannot be read, or the engine has no index here.
+        UserError: it has no passage.
     """
-    size = CorpusSize.of_passages(int(corpus)) if corpus.isdecimal() else CorpusSize.of_file(Path(corpus))
+    size = _size(corpus)
+    if size.passages < 1:
+        raise UserError(f"--corpus {corpus} has no passage; give a file that has some, or how many there are")
     needs = Needs.of(size, spec)
     return [_corpus(size), _building(needs), _serving(needs), _disk(needs, cache_root(os.environ))]
+
+
+def _size(corpus: str) -> CorpusSize:
+    number = corpus.removeprefix("-")
+    if number.isascii() and number.isdecimal():
+        return CorpusSize.of_passages(int(corpus))
+    return CorpusSize.of_file(Path(corpus))
 
 
 def _corpus(size: CorpusSize) -> Finding:
     about = "" if size.exact else "about "
     told = f"{about}{counted(size.passages, 'passage')}, {gibibytes(size.content):.2f} GiB uncompressed"
-    return Finding("corpus", size.passages > 0, told)
+    return Finding("corpus", True, told)
 
 
 def _building(needs: Needs) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def publish(parcel: Parcel, repository: str, *, private: bool) -> str:
             repo_id=repository,
             repo_type=_KIND,
             folder_path=parcel.folder,
-            allow_patterns=list(parcel.files),
+            allow_patterns=[glob.escape(name) for name in parcel.files],
             commit_message=f"{parcel.folder.name}: {parcel.runs} runs of stepcredit",
         )
     except (HfHubHTTPError, OSError) as error:

@@ -89,7 +89,7 @@ def arm_of(found: Manifest) -> str | None:
 
 
 def run_of(root: Path, method: str | None, arm: str | None, seed: int | None) -> tuple[Path, Manifest]:
-    """The only complete run below `root` that fits.
+    """The only run below `root` that fits; one that repeats another is taken where it is the only one.
 
     Raises:
         UserError: none does, or several do.
@@ -103,8 +103,9 @@ def run_of(root: Path, method: str | None, arm: str | None, seed: int | None) ->
         for folder, found in known
         if wanted in (None, found.spec.method) and arm in (None, arm_of(found)) and seed in (None, found.spec.seed)
     ]
-    if len(fits) == 1:
-        return fits[0]
+    originals = [(folder, found) for folder, found in fits if found.replicate_of is None]
+    if len(originals or fits) == 1:
+        return (originals or fits)[0]
     of_all = _listed(folder.relative_to(root) for folder, _ in (fits or known))
     said = "several runs fit" if fits else "no run fits"
     raise UserError(f"{root}: {said}; choose with --method, --arm and --seed, or give one's folder: {of_all}")

@@ -66,7 +66,9 @@ def read_tables(path: Path) -> list[PrintedTable]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             records = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise PaperError(f"{path} cannot be read ({error.strerror}); give a CSV file") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise PaperError(f"{path} cannot be read as CSV ({error}); give a table with a header") from error
     header = [name for name in (records[0] if records else {}) if name]
     tables = list(_long(records) if {"subset", "value"} <= set(header) else _wide(records, header))

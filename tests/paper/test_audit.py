@@ -154,7 +154,7 @@ def test_an_aggregate_that_is_no_mean(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--n", "NQ=²"], "--n NQ=² is not understood"),
         (["--n", "Bambogle=125"], "unknown subset 'Bambogle': did you mean 'Bamboogle'?"),
         (["--n", "NQ=9", "--n", "nq=10"], "--n NQ is given twice; leave one of them out"),
-        (["nowhere.csv"], "nowhere.csv cannot be read as CSV"),
+        (["nowhere.csv"], "nowhere.csv cannot be read (No such file or directory); give a CSV file"),
     ],
 )
 def test_bad_input(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

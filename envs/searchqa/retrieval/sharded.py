@@ -94,6 +94,9 @@ def _require_equal(first: Shard, expected: Mapping[str, str], shard: Shard, info
 def _require_own_parts(shards: Sequence[Shard], infos: Sequence[Mapping[str, str]]) -> None:
     holders: dict[str, str] = {}
     for shard, info in zip(shards, infos, strict=True):
-        other = holders.setdefault(info["corpus_sha256"], shard.name)
-        if other is not shard.name:
-            raise RetrievalError(f"shards {other} and {shard.name} have the same passages; name each part once")
+        passages = info["corpus_sha256"]
+        if passages in holders:
+            raise RetrievalError(
+                f"shards {holders[passages]} and {shard.name} have the same passages; name each part once"
+            )
+        holders[passages] = shard.name

@@ -114,6 +114,7 @@ def test_a_port_in_use_is_one_sentence(corpus: Path, capsys: pytest.CaptureFixtu
         (["--engine", "tantivy"], "retriever.engine: "),
         (["--engine", "http"], "--engine http has no passages of its own to serve"),
         (["--set", "k1"], "--set 'k1' lacks a value"),
+        (["--set", "k1=1", "--set", "k1=2"], "--set k1 is given twice ('1', '2'); leave one of them out"),
         (["--set", "k2=1"], "unknown setting of a retriever 'k2'"),
         (["--corpus", "missing.jsonl"], "missing.jsonl cannot be read"),
         (["--host", "256.1.1.1"], "cannot listen on 256.1.1.1:0"),

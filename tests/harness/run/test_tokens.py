@@ -10,6 +10,8 @@ from stepcredit.harness.cli.app import run
 from stepcredit.harness.record.cell import CREDITS, EPISODES, PROBES, Cell
 from tests.harness.cells import LEAST, run_here, small_spec
 
+REFERENCE = Path(__file__).resolve().parents[3] / "results" / "reference"
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -116,6 +118,11 @@ def test_show_prints_an_episode(study: Path, capsys: pytest.CaptureFixture[str])
 def test_show_says_what_there_is(study: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["show", str(study), *words]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_show_takes_a_run_before_its_repetition(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", str(REFERENCE), "--method", "stepopsd", "--seed", "0"]) == 0
+    assert capsys.readouterr().out.startswith("StepOPSD, hindsight peer_traj, seed 0, update 0\n")
 
 
 def test_show_needs_a_complete_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,14 @@
 """`stepcredit determinism`: what is equal, what is not, and what this machine lacks."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from stepcredit.harness.cli.app import run
+from stepcredit.harness.study import bits
+from stepcredit.harness.study.bits import chosen
 from stepcredit.harness.study.conditions import conditions
 
 README = Path(__file__).resolve().parents[3] / "harness" / "record" / "README.md"
@@ -29,6 +32,16 @@ def test_equal_bits_other_bits_and_what_is_not_measured(cache: Path, capsys: pyt
     assert any("the last weights: sha256" in sentence for sentence in other["details"])
     assert lacking["equal_bits"].startswith("not measured here: ")
     assert not list((cache / "verify").iterdir()), "nothing is left lying about"
+
+
+def test_a_run_that_fails_is_no_missing_measurement(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = replace(chosen(["hash-seed"])[0], program=("-c", "raise SystemExit('no such luck')"))
+    monkeypatch.setattr(bits, "conditions", lambda: [broken])
+    assert run(["determinism", "--json"]) == 1
+    (failed,) = json.loads(capsys.readouterr().out)
+    assert failed["equal_bits"] == "its run failed: condition hash-seed: no such luck"
 
 
 def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,3 +98,13 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     assert run(["doctor", *arguments]) == 2
     assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("corpus", ["0", "-5", "empty.jsonl"])
+def test_a_corpus_without_a_passage_is_refused(
+    tmp_path: Path, corpus: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    passages(tmp_path / "empty.jsonl", 0)
+    assert run(["doctor", "--corpus", corpus]) == 2
+    assert f"--corpus {corpus} has no passage; give a file that has some" in capsys.readouterr().err
