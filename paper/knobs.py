@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import log2
 
@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stepcredit.paper.render import points, range_text, rate_text
-from stepcredit.paper.statistics import Estimate, student_t, success_rate
+from stepcredit.paper.statistics import Estimate, paired_difference, student_t, success_rate
 from stepcredit.paper.statistics import mean as mean_of
 from stepcredit.paper.styles import INK, WIDTH, Plot
 from stepcredit.paper.tables import Ranged, Table, interval_notes, scored, setting_note
 from stepcredit.paper.variants import Cell, Collection
+from stepcredit.paper.words import listed
 
 AXES = ("alpha_clip", "lambda_mix")
 _Map = dict[tuple[float, float], Cell]
@@ -41,22 +42,44 @@ def knob_plots(collection: Collection) -> list[Plot]:
 
 def knob_sentences(collection: Collection) -> Iterator[str]:
     """What becomes of the law that a smaller clip is better, and where the best mixing lies."""
-    best = {}
+    best: dict[str, tuple[float, list[float]]] = {}
     for tasks, cells in _maps(collection).items():
         slope = _slope(cells)
         yield (
             f"{tasks}: doubling alpha_clip changes success by {range_text(slope)} points"
             f"{_law(slope)}; mean over lambda_mix, interval over seeds."
         )
-        shares = {share: _mean_of(cells, share) for share in _values(cells, 1)}
-        top = max(shares, key=lambda share: shares[share].mean)
-        rivals = [share for share in shares if share != top and shares[share].high >= shares[top].low]
-        best[tasks] = top
-        also = f"; not separable from it: {', '.join(f'{share:g}' for share in rivals)}" if rivals else ""
-        yield f"{tasks}: the best lambda_mix is {top:g} with {rate_text(shares[top], unit='%')}{also}."
+        rates = {share: success_rate(_with(cells, share)) for share in _values(cells, 1)}
+        known = {share: rate for share, rate in rates.items() if rate is not None}
+        top = max(known, key=lambda share: known[share].mean)
+        behind = {share: paired_difference(_with(cells, share), _with(cells, top)) for share in known if share != top}
+        rivals = [share for share, apart in behind.items() if apart is None or not apart.excludes_zero]
+        best[tasks] = (top, rivals)
+        yield f"{tasks}: the best lambda_mix is {top:g} with {rate_text(known[top], unit='%')}; {_behind(behind)}."
     if len(best) > 1:
-        same = len(set(best.values())) == 1
-        yield f"The best lambda_mix is {'the same' if same else 'not the same'} on {len(best)} benchmarks."
+        yield _compared(best)
+
+
+def _behind(behind: Mapping[float, Estimate | None]) -> str:
+    told = [
+        f"{share:g} is {rate_text(apart, signed=True)} points from it{'' if apart.excludes_zero else ', not separable'}"
+        for share, apart in behind.items()
+        if apart is not None
+    ]
+    return listed(told) if told else "there is no other"
+
+
+def _compared(best: Mapping[str, tuple[float, Sequence[float]]]) -> str:
+    """Whether benchmarks want different mixing; what is not separable from the best may be the best."""
+    tops = {top for top, _ in best.values()}
+    told = listed(f"{top:g} on {tasks}" for tasks, (top, _) in best.items())
+    if len(tops) == 1:
+        return f"The best lambda_mix is the same on {len(best)} benchmarks: {told}."
+    shared = frozenset.intersection(*(frozenset((top, *rivals)) for top, rivals in best.values()))
+    if not shared:
+        return f"The best lambda_mix differs: {told}."
+    all_of = listed(f"{share:g}" for share in sorted(shared))
+    return f"The best lambda_mix is {told}; that it differs has not been shown: {all_of} may be the best on all."
 
 
 def _law(slope: Ranged) -> str:
@@ -99,11 +122,9 @@ def _slope(cells: _Map) -> Ranged:
     return Ranged(mean_of(slopes), *student_t(slopes))
 
 
-def _mean_of(cells: _Map, share: float) -> Estimate:
-    """Success with that mixing, each seed's mean over the clips."""
-    found = success_rate(pd.concat([cell.final for (_, own), cell in cells.items() if own == share]))
-    assert found is not None
-    return found
+def _with(cells: _Map, share: float) -> pd.DataFrame:
+    """Episodes after training with that mixing, of all clips."""
+    return pd.concat([cell.final for (_, own), cell in cells.items() if own == share])
 
 
 def _table(tasks: str, cells: _Map) -> Table:

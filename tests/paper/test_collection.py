@@ -43,6 +43,13 @@ def outcomes(successes: Mapping[int, int], seed: int) -> list[dict[str, Any]]:
     ]
 
 
+def of_suite(run: Path, suite: str) -> None:
+    """Let it be of that diagnostic suite."""
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["spec"] |= {"benchmark": "diagnostic", "suite": suite}
+    save_manifest(run, manifest)
+
+
 def write_arm(folder: Path, method: str, after: Sequence[int], moved: float = 0.0) -> None:
     """A run a seed that begins at 6 of 12 and ends at so many."""
     for seed, count in enumerate(after):
@@ -109,9 +116,7 @@ def test_causeless_tasks_have_their_own_sentence(tmp_path: Path) -> None:
     for where, method in (("", "grpo"), ("hindsight=self", "opd")):
         for seed in range(2):
             path = write_run(root / "diagnostic-null_causal" / where, method, seed, panel_size=PANEL)
-            manifest = json.loads((path / "manifest.json").read_text())
-            manifest["spec"] |= {"benchmark": "diagnostic", "suite": "null_causal"}
-            save_manifest(path, manifest)
+            of_suite(path, "null_causal")
             with_probes(path, [-0.2, 0.1, -0.3, 0.1, -0.4, 0.2])
     build(root, root / "paper")
     report = (root / "paper" / "REPORT.md").read_text()
@@ -146,6 +151,26 @@ def write_knobs(root: Path) -> Path:
     return root
 
 
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        ({0.05: (7, 7), 0.2: (9, 9)}, "is the same on 2 benchmarks: 0.2 on alfworld-mini and 0.2 on diagnostic-"),
+        ({0.05: (9, 9), 0.2: (7, 7)}, "differs: 0.2 on alfworld-mini and 0.05 on diagnostic-critical_step."),
+        ({0.05: (11, 8), 0.2: (7, 10)}, "has not been shown: 0.2 may be the best on all."),
+    ],
+)
+def test_whether_benchmarks_want_different_mixing(tmp_path: Path, others: dict[float, list[int]], told: str) -> None:
+    write_knobs(tmp_path)
+    for share, after in others.items():
+        folder = tmp_path / "diagnostic-critical_step" / f"alpha_clip=0.1+lambda_mix={share}"
+        write_arm(folder, "stepopsd", after)
+        for run in folder.iterdir():
+            of_suite(run, "critical_step")
+    *_, last = knob_sentences(load_collection(tmp_path))
+    assert last.startswith("The best lambda_mix ")
+    assert told in last
+
+
 def test_two_knobs(tmp_path: Path) -> None:
     found = load_collection(write_knobs(tmp_path / "knobs"))
     (maps,) = knob_tables(found)
@@ -157,6 +182,7 @@ def test_two_knobs(tmp_path: Path) -> None:
     assert "doubling alpha_clip changes success by −8.33" in slope
     assert "so that a smaller clip is better" in slope
     assert "the best lambda_mix is 0.2 with 75.0" in best
+    assert "0.05 is −16.7 [−16.7, −16.7] (n=72) points from it and 0.5 is −16.7" in best
     written = {path.name for path in build(tmp_path / "knobs", tmp_path / "paper")}
     assert {"two_knob.png", "knobs-alfworld-mini.csv"} <= written
 
