@@ -44,5 +44,5 @@ def lines(found: Verdict) -> list[str]:
         return [f"{made}: equal, bit for bit"]
     told = [f"{made}: they differ", *(f"  {sentence}" for sentence in found.differing)]
     if found.elsewhere:
-        return [*told, f"  this machine is not the one that the run was made on: {'; '.join(found.elsewhere)}"]
+        return [*told, f"  the run was made with other versions or on another machine: {'; '.join(found.elsewhere)}"]
     return [*told, "  versions and settings are the same, so the code or the processor is not"]

@@ -86,7 +86,7 @@ def test_an_episode_that_differs_is_named(folder: Path, capsys: pytest.CaptureFi
     code, told = said(capsys, folder, "--updates", "0")
     assert code == 1
     assert f"first at update 0, eval episode {rows[3].trajectory} of {rows[3].task_id}: rollout_sha256: 0000" in told
-    assert "this machine is not the one that the run was made on: versions.torch: 1.0 there" in told
+    assert "the run was made with other versions or on another machine: versions.torch: 1.0 there" in told
 
 
 def test_what_cannot_be_verified_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
