@@ -14,7 +14,7 @@ from stepcredit.paper.unchanged import RECORD
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = {name: ROOT / "results" / name for name in ("reference", "reference-searchqa", "methods")}
-COLLECTIONS = ("ablations", "credit", "teachers")
+COLLECTIONS = ("ablations", "credit", "teachers", "two-knob")
 QUOTED = {"reference": "README.md", "reference-searchqa": "envs/searchqa/README.md"}
 
 
