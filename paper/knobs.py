@@ -34,8 +34,8 @@ def knob_plots(collection: Collection) -> list[Plot]:
     if not maps:
         return []
     caption = (
-        "Success after training by alpha_clip and lambda_mix (%), with the 95% interval's half over seeds. Each map "
-        "has its own colours."
+        "Success after training by alpha_clip and lambda_mix (%), with half the 95% interval over seeds and tasks. "
+        "Each map's colours span its widest interval, so that what cannot be told apart looks alike."
     )
     return [Plot("two_knob", caption, partial(_draw, maps))]
 
@@ -61,12 +61,12 @@ def knob_sentences(collection: Collection) -> Iterator[str]:
 
 
 def _behind(behind: Mapping[float, Estimate | None]) -> str:
-    told = [
+    told = (
         f"{share:g} is {rate_text(apart, signed=True)} points from it{'' if apart.excludes_zero else ', not separable'}"
         for share, apart in behind.items()
         if apart is not None
-    ]
-    return listed(told) if told else "there is no other"
+    )
+    return "; ".join(told) or "there is no other"
 
 
 def _compared(best: Mapping[str, tuple[float, Sequence[float]]]) -> str:
@@ -153,13 +153,17 @@ def _draw(maps: dict[str, _Map]) -> Figure:
 def _heat(axes: Axes, tasks: str, cells: _Map) -> None:
     clips, shares = _values(cells, 0), _values(cells, 1)
     grid = np.full((len(clips), len(shares)), np.nan)
+    halves = [0.0]
     for (clip, share), cell in cells.items():
         if (found := cell.after) is not None:
             row, column = clips.index(clip), shares.index(share)
             grid[row, column] = 100 * found.mean
-            text = f"{points(found.mean)}\n±{points((found.high - found.low) / 2)}"
+            halves.append((found.high - found.low) / 2)
+            text = f"{points(found.mean)}\n±{points(halves[-1])}"
             axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
-    axes.imshow(grid, cmap="YlGnBu", alpha=0.6, aspect="auto")
+    low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
+    middle, reach = (low + high) / 2, max((high - low) / 2, 100 * max(halves))
+    axes.imshow(grid, cmap="YlGnBu", alpha=0.6, aspect="auto", vmin=middle - reach, vmax=middle + reach)
     axes.set_title(tasks)
     axes.set_xticks(range(len(shares)), [f"{share:g}" for share in shares])
     axes.set_yticks(range(len(clips)), [f"{clip:g}" for clip in clips])

@@ -182,7 +182,7 @@ def test_two_knobs(tmp_path: Path) -> None:
     assert "doubling alpha_clip changes success by −8.33" in slope
     assert "so that a smaller clip is better" in slope
     assert "the best lambda_mix is 0.2 with 75.0" in best
-    assert "0.05 is −16.7 [−16.7, −16.7] (n=72) points from it and 0.5 is −16.7" in best
+    assert "0.05 is −16.7 [−16.7, −16.7] (n=72) points from it; 0.5 is −16.7" in best
     written = {path.name for path in build(tmp_path / "knobs", tmp_path / "paper")}
     assert {"two_knob.png", "knobs-alfworld-mini.csv"} <= written
 
