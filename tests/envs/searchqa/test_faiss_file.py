@@ -17,9 +17,8 @@ from stepcredit.envs.searchqa.retrieval.contract import RetrievalError
 from stepcredit.envs.searchqa.retrieval.dense import DenseRetriever, EncoderSettings, SentenceEncoder
 from stepcredit.envs.searchqa.retrieval.faiss_file import FaissFile
 from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec, open_retriever
+from tests.envs.searchqa.faiss_files import faiss, write_index
 from tests.envs.searchqa.tiny_encoder import CORPUS, WORDS, write_encoder
-
-faiss = pytest.importorskip("faiss", reason="FAISS is not installed")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN = EncoderSettings(query_prefix="", passage_prefix="")
@@ -47,17 +46,9 @@ def built(encoder: SentenceEncoder, tmp_path_factory: pytest.TempPathFactory) ->
     return DenseRetriever(CORPUS, encoder, cache=tmp_path_factory.mktemp("cache"))
 
 
-def write(path: Path, vectors: np.ndarray, kind: str = "Flat", metric: int = faiss.METRIC_INNER_PRODUCT) -> Path:
-    index = faiss.index_factory(vectors.shape[1], kind, metric)
-    index.train(vectors)
-    index.add(vectors)
-    faiss.write_index(index, str(path))
-    return path
-
-
 @pytest.fixture
 def flat(vectors: np.ndarray, tmp_path: Path) -> Path:
-    return write(tmp_path / "e5_Flat.index", vectors)
+    return write_index(tmp_path / "e5_Flat.index", vectors)
 
 
 def taken(path: Path, encoder: SentenceEncoder, corpus: Corpus = CORPUS, nprobe: int | None = None) -> DenseRetriever:
@@ -73,7 +64,7 @@ def test_a_flat_file_answers_as_our_own_index(flat: Path, encoder: SentenceEncod
 def test_approximate_files_find_it_too(
     vectors: np.ndarray, tmp_path: Path, encoder: SentenceEncoder, built: DenseRetriever, kind: str, nprobe: int | None
 ) -> None:
-    retriever = taken(write(tmp_path / "some.index", vectors, kind), encoder, nprobe=nprobe)
+    retriever = taken(write_index(tmp_path / "some.index", vectors, kind), encoder, nprobe=nprobe)
     for found, exact in zip(retriever.search(QUERIES, 1), built.search(QUERIES, 1), strict=True):
         assert found[0].score == pytest.approx(exact[0].score, abs=1e-5)
 
@@ -81,7 +72,7 @@ def test_approximate_files_find_it_too(
 def test_search_r1s_vectors_are_of_quoted_titles_in_half_precision(encoder: SentenceEncoder, tmp_path: Path) -> None:
     quoted = encoder.encode_queries([contents(passage) for passage in CORPUS.passages])
     halved = quoted.astype(np.float16).astype(np.float32)
-    assert taken(write(tmp_path / "some.index", halved), encoder).search(["oak"], 3)
+    assert taken(write_index(tmp_path / "some.index", halved), encoder).search(["oak"], 3)
 
 
 def test_info_has_the_content_and_not_the_place(flat: Path, encoder: SentenceEncoder, tmp_path: Path) -> None:
@@ -98,7 +89,7 @@ def test_info_has_the_content_and_not_the_place(flat: Path, encoder: SentenceEnc
 def test_info_of_lists_says_how_many_are_looked_into(
     vectors: np.ndarray, tmp_path: Path, encoder: SentenceEncoder
 ) -> None:
-    path = write(tmp_path / "ivf.index", vectors, "IVF6,Flat")
+    path = write_index(tmp_path / "ivf.index", vectors, "IVF6,Flat")
     assert (taken(path, encoder).info["nprobe"], taken(path, encoder, nprobe=2).info["nprobe"]) == ("16", "2")
 
 
@@ -113,13 +104,13 @@ def private_bytes() -> int:
 def test_the_file_is_mapped_and_not_read(tmp_path: Path, kind: str) -> None:
     wide = SentenceEncoder.load(str(write_encoder(tmp_path / "wide", 256)), PLAIN)
     copies = 1_200  # what else a busy process allocates meanwhile is small beside it
-    path = write(tmp_path / "some.index", np.repeat(wide.encode_passages(CORPUS.passages), copies, axis=0), kind)
+    path = write_index(tmp_path / "some.index", np.repeat(wide.encode_passages(CORPUS.passages), copies, axis=0), kind)
     corpus = Corpus.of(
         Passage(f"{passage.id}-{copy}", passage.title, passage.text)
         for passage in CORPUS.passages
         for copy in range(copies)
     )
-    small = write(tmp_path / "small.index", wide.encode_passages(CORPUS.passages), kind)
+    small = write_index(tmp_path / "small.index", wide.encode_passages(CORPUS.passages), kind)
     assert taken(small, wide).search(["oak"], 1)[0]  # what the first index of a process allocates is there now
     before, size = private_bytes(), path.stat().st_size
     retriever = taken(path, wide, corpus)
@@ -197,14 +188,14 @@ def test_what_is_no_whole_file_is_refused(
     spoil: Callable[[Path], None],
     complaint: str,
 ) -> None:
-    path = write(tmp_path / "some.index", vectors, kind)
+    path = write_index(tmp_path / "some.index", vectors, kind)
     spoil(path)
     with pytest.raises(EnvError, match=f"^[^\n]*{complaint}[^\n]*$"):
         taken(path, encoder)
 
 
 def of_another_corpus(path: Path) -> None:
-    write(path, np.eye(32, dtype=np.float32))
+    write_index(path, np.eye(32, dtype=np.float32))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +209,7 @@ def of_another_corpus(path: Path) -> None:
 def test_what_no_encoder_could_mend_is_said_before_one_is_looked_for(
     vectors: np.ndarray, tmp_path: Path, spoil: Callable[[Path], None], complaint: str
 ) -> None:
-    path = write(tmp_path / "some.index", vectors)
+    path = write_index(tmp_path / "some.index", vectors)
     spec = RetrieverSpec(engine="dense", index=str(path), encoder=str(tmp_path / "no-encoder"))
     with pytest.raises(RetrievalError, match=r"^sentence encoder .*no-encoder' cannot be loaded"):
         open_retriever(spec, CORPUS)
@@ -228,7 +219,7 @@ def test_what_no_encoder_could_mend_is_said_before_one_is_looked_for(
 
 
 def test_a_file_that_ranks_otherwise_is_refused(vectors: np.ndarray, encoder: SentenceEncoder, tmp_path: Path) -> None:
-    path = write(tmp_path / "some.index", vectors, metric=faiss.METRIC_L2)
+    path = write_index(tmp_path / "some.index", vectors, metric=faiss.METRIC_L2)
     with pytest.raises(RetrievalError, match="does not rank by inner product"):
         taken(path, encoder)
 

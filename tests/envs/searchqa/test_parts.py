@@ -20,10 +20,9 @@ from stepcredit.envs.searchqa.retrieval.opening import RetrieverSpec, open_retri
 from stepcredit.envs.searchqa.retrieval.server import create_app
 from stepcredit.envs.searchqa.retrieval.sharded import Shard, ShardedRetriever
 from stepcredit.harness.cli.app import run
+from tests.envs.searchqa.faiss_files import faiss, write_index
 from tests.envs.searchqa.serving import serving
 from tests.envs.searchqa.tiny_encoder import WORDS, write_encoder
-
-faiss = pytest.importorskip("faiss", reason="FAISS is not installed")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,14 +31,6 @@ ODD = [Passage("half", "Half \ud800", 'a "pair"\nof two lines'), Passage("東京
 
 def write_corpus(path: Path, passages: Sequence[Passage]) -> Path:
     path.write_text("".join(json.dumps(asdict(passage)) + "\n" for passage in passages))
-    return path
-
-
-def write_index(path: Path, vectors: np.ndarray, kind: str = "Flat", metric: int = faiss.METRIC_INNER_PRODUCT) -> Path:
-    index = faiss.index_factory(vectors.shape[1], kind, metric)
-    index.train(vectors)
-    index.add(vectors)
-    faiss.write_index(index, str(path))
     return path
 
 
