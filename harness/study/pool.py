@@ -186,13 +186,12 @@ def hear(worker: subprocess.Popen[str], say: Callable[[Report], None]) -> tuple[
     """Its reports until it ends; then its exit code, and the last of its other lines, which say what went wrong."""
     assert worker.stdout is not None
     said: deque[str] = deque(maxlen=_LINES_KEPT)
-    with worker:  # its pipes are closed at its end, not when the object happens to go
-        for line in worker.stdout:
-            report = decode(line)
-            if report is None:
-                said.append(line)
-            else:
-                say(report)
+    for line in worker.stdout:
+        report = decode(line)
+        if report is None:
+            said.append(line)
+        else:
+            say(report)
     return worker.wait(), "".join(said)
 
 
