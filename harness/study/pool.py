@@ -23,6 +23,7 @@ from stepcredit.harness.study.worker import Job
 ROOT = Path(stepcredit.__file__).resolve().parents[1]
 WORKER = ("-m", "stepcredit.harness.study.worker")
 _LINES_KEPT = 60
+_UNHEARD = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,11 @@ class LocalPool:
                 continue
 
     def _listen(self, cell: Cell, worker: subprocess.Popen[str]) -> None:
-        code, error = hear(worker, lambda report: self._events.put(Said(cell, report)))
-        self._events.put(Ended(cell, code, error))
+        ended = Ended(cell, _UNHEARD, "what its worker said could not be read to its end\n")
+        try:
+            ended = Ended(cell, *hear(worker, lambda report: self._events.put(Said(cell, report))))
+        finally:
+            self._events.put(ended)
 
 
 def job_of(cell: Cell, resources: Resources, *, examines: bool) -> Job:
@@ -184,15 +188,17 @@ def begin_worker(
 
 def hear(worker: subprocess.Popen[str], say: Callable[[Report], None]) -> tuple[int, str]:
     """Its reports until it ends; then its exit code, and the last of its other lines, which say what went wrong."""
+    assert worker.stdin is not None
     assert worker.stdout is not None
     said: deque[str] = deque(maxlen=_LINES_KEPT)
-    for line in worker.stdout:
-        report = decode(line)
-        if report is None:
-            said.append(line)
-        else:
-            say(report)
-    return worker.wait(), "".join(said)
+    with worker.stdin, worker.stdout:
+        for line in worker.stdout:
+            report = decode(line)
+            if report is None:
+                said.append(line)
+            else:
+                say(report)
+        return worker.wait(), "".join(said)
 
 
 def _environment(threads: int, environ: Mapping[str, str]) -> dict[str, str]:
