@@ -215,3 +215,11 @@ def test_the_longest_runs_start_first_and_those_of_unknown_length_before_them(st
     started = [order.next() for _ in missing]
     dearest_first = [(method, seed) for method in ("rlsd", "opd", "stepopsd", "grpo") for seed in (1, 2)]
     assert [(cell.spec.method, cell.spec.seed) for cell in started] == dearest_first
+
+
+def test_a_part_is_whole_before_the_next_begins(tmp_path: Path) -> None:
+    later = [small_spec(method="rlsd").model_copy(update={"suite": "full", "seed": seed}) for seed in (0, 1)]
+    first = [small_spec(method=method) for method in METHODS]
+    missing = [Cell(tmp_path, spec) for spec in (first[0], *later, *first[1:])]
+    order = Order(missing, [])
+    assert [order.next().spec for _ in missing] == [*first, *later]
