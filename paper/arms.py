@@ -15,6 +15,7 @@ from stepcredit.paper.variants import Cell, Collection
 AXIS = "hindsight"
 _PEER, _PLACEBO, _NOTHING = "peer_traj", "foreign", "none"
 _CAUSELESS = "null_causal"
+_LEVEL = 0.05
 _MEANINGS = (
     "Moved: nats a turn, the KL divergence of the policy before training to that after it, on its own turns on "
     "held-out tasks. Alike: correlation of two seeds' changes of those turns' log-probabilities, mean over pairs; "
@@ -66,16 +67,24 @@ def _movements(collection: Collection, tasks: str, cells: list[Cell]) -> Iterato
         f"seeds alike by {range_text(still.alike)}."
     )
     known = [(cell, drift) for cell in cells if (drift := drift_of(cell.runs)) is not None]
-    same_way = [f"{c.label} with {c.variant.axes[AXIS]} ({range_text(d.alike)})" for c, d in known if d.alike.low > 0]
     if known:
-        said = "; ".join(same_way) if same_way else "none"
-        yield f"{tasks}: seeds move the policy the same way, an interval above zero, under: {said}."
+        corrected = holm([None if isnan(drift.p_alike) else drift.p_alike for _, drift in known])
+        yield f"{tasks}: seeds move the policy the same way (Holm p below 0.05) under: {_same_way(known, corrected)}."
+
+
+def _same_way(known: list[tuple[Cell, Drift]], corrected: list[float | None]) -> str:
+    said = [
+        f"{cell.label} with {cell.variant.axes[AXIS]} ({range_text(drift.alike)})"
+        for (cell, drift), p in zip(known, corrected, strict=True)
+        if p is not None and p < _LEVEL and drift.alike.value > 0
+    ]
+    return "; ".join(said) or "none"
 
 
 def _reading(corrected: float | None) -> str:
     if corrected is None:
         return ", of one seed: no verdict"
-    if corrected < 0.05:
+    if corrected < _LEVEL:
         return f" (Holm p {p_text(corrected)}): what the block tells matters"
     return f" (Holm p {p_text(corrected)}): what the block tells has not been shown to matter"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 
 import numpy as np
 import pandas as pd
@@ -26,17 +26,19 @@ class Drift:
         by_seed: seed -> nats a turn that the policy has moved: the mean of log p before less log p after on its own
             turns before training, an unbiased estimate of their KL divergence.
         alike: mean correlation of two seeds' changes of the turns' log-probabilities; NaN for a single seed.
+        p_alike: two-sided p of its being zero; NaN where it has no interval.
     """
 
     by_seed: dict[int, float]
     alike: Ranged
+    p_alike: float = nan
 
     @property
     def moved(self) -> Ranged:
-        """With Student's 95% interval over seeds."""
+        """With Student's 95% interval over seeds, as far as it is not negative: a divergence never is."""
         values = list(self.by_seed.values())
         low, high = student_t(values) if len(values) > 1 else (nan, nan)
-        return Ranged(mean(values), low, high, signed=False)
+        return Ranged(mean(values), low if isnan(low) else max(0.0, low), high, signed=False)
 
     def within(self, other: Drift) -> float:
         """The least bound within which both have moved equally far, by two one-sided t-tests at 5% on common seeds."""
@@ -59,22 +61,24 @@ def drift_of(runs: Sequence[Run]) -> Drift | None:
         if probes is not None
     }
     by_seed = {seed: mean([float(value) for value in -frame["change"]]) for seed, frame in known.items()}
-    return Drift(by_seed, _alike(list(known.values())))
+    return Drift(by_seed, *_alike(list(known.values())))
 
 
-def _alike(frames: Sequence[pd.DataFrame]) -> Ranged:
-    """With a jackknife interval over tasks."""
+def _alike(frames: Sequence[pd.DataFrame]) -> tuple[Ranged, float]:
+    """With a jackknife interval over tasks, and its p."""
     if len(frames) < 2:
-        return Ranged(nan)
+        return Ranged(nan), nan
     tasks = frames[0]["task_id"].to_numpy()
     changes_SN = np.array([frame["change"].to_numpy(np.float64) for frame in frames])
     value, names = _correlation(changes_SN), sorted(set(tasks))
     if len(names) < 2 or np.isnan(value):
-        return Ranged(value)
+        return Ranged(value), nan
     without_C = np.array([_correlation(changes_SN[:, tasks != name]) for name in names])
     spread = sqrt((len(names) - 1) / len(names) * float(((without_C - without_C.mean()) ** 2).sum()))
-    reach = float(stats.t.ppf(0.975, len(names) - 1)) * spread
-    return Ranged(value, max(-1.0, value - reach), min(1.0, value + reach))
+    known = stats.t(len(names) - 1)
+    reach = float(known.ppf(1 - _LEVEL / 2)) * spread
+    p_value = float(2 * known.sf(abs(value) / spread)) if spread else nan
+    return Ranged(value, max(-1.0, value - reach), min(1.0, value + reach)), p_value
 
 
 def _correlation(changes_SN: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
