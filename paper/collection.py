@@ -37,11 +37,11 @@ def collection_report(folder: Path) -> Report:
     tables = [*credit_tables(credit), *arm_tables(found), *knob_tables(found), *variants, *about_runs]
     plots = [*credit_plots(credit), *knob_plots(found), *map(crossing_plot, crossed)]
     told = [sentence for crossing in crossed for sentence in crossing_sentences(crossing)]
-    summary = (*credit_sentences(credit), *arm_sentences(found), *knob_sentences(found))
+    leaks = (*credit_sentences(credit), *arm_sentences(found))
     return Report(
-        title=TITLE if summary else PLAIN_TITLE,
+        title=TITLE if leaks else PLAIN_TITLE,
         subtitle=f"{found.name} · {_extent(found, credit)}",
-        summary=(*summary, *told),
+        summary=(*leaks, *knob_sentences(found), *told),
         protocol=tuple(_protocol(found, credit)),
         tables=tuple(tables),
         plots=tuple(plots),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from stepcredit.paper.aggregates import Point, evaluation_curve
 from stepcredit.paper.figures import curve, legend_above, legend_room, styles
@@ -72,7 +72,9 @@ def cost_curves(study: Study) -> Figure:
         axes.set_xlabel(label)
         if by_factors:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         else:
             axes.set_xlim(left=0)
     left.set_ylabel(f"{study.score} (%)")

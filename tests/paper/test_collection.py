@@ -192,6 +192,7 @@ def test_two_knobs(tmp_path: Path) -> None:
     assert "0.05 is −16.7 [−16.7, −16.7] (n=72) points from it; 0.5 is −16.7" in best
     written = {path.name for path in build(tmp_path / "knobs", tmp_path / "paper")}
     assert {"two_knob.png", "knobs-alfworld-mini.csv"} <= written
+    assert (tmp_path / "paper" / "REPORT.md").read_text().startswith("# Variants of methods under identical seeds")
 
 
 def number(value: float | None, reach: float = 0.1) -> dict[str, float | None]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from stepcredit.paper.build import build
+from stepcredit.paper.cost import cost_curves
+from stepcredit.paper.results import load_study
 from stepcredit.paper.unchanged import RECORD
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +36,14 @@ def rebuilt(study: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     folder = tmp_path_factory.mktemp("paper")
     build(study, folder)
     return contents(folder)
+
+
+def test_costs_are_on_axes_with_plain_numbers(study: Path) -> None:
+    figure = cost_curves(load_study(study))
+    figure.draw_without_rendering()
+    shown = [text.get_text() for axes in figure.axes for text in axes.get_xticklabels(which="both")]
+    assert shown
+    assert [text for text in shown if not re.fullmatch(r"[\d.]*", text)] == []
 
 
 def test_the_committed_report_and_tables_follow_from_the_committed_episodes(study: Path, rebuilt: dict[str, bytes]):
