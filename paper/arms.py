@@ -16,11 +16,12 @@ AXIS = "hindsight"
 _PEER, _PLACEBO, _NOTHING = "peer_traj", "foreign", "none"
 _CAUSELESS = "null_causal"
 _LEVEL = 0.05
+_EQUAL = "As far as GRPO"
 _MEANINGS = (
-    "Moved: nats a turn, the KL divergence of the policy before training to that after it, on its own turns on "
-    "held-out tasks. Alike: correlation of two seeds' changes of those turns' log-probabilities, mean over pairs; "
-    "interval over tasks. As far as GRPO: least bound, in nats a turn, within which both have moved equally far (two "
-    "one-sided t-tests at 5%, over seeds)."
+    "p: that the difference to GRPO is none, corrected for the table's rows. Moved: nats a turn, the KL divergence of "
+    "the policy before training to that after it, on its own turns on held-out tasks. Alike: correlation of two seeds' "
+    "changes of those turns' log-probabilities, mean over pairs; interval over tasks. As far as GRPO: least bound, in "
+    "nats a turn, within which both have moved equally far (two one-sided t-tests at 5%, over seeds)."
 )
 
 
@@ -92,25 +93,29 @@ def _reading(corrected: float | None) -> str:
 def _effects(collection: Collection, tasks: str, cells: list[Cell]) -> Table:
     control = collection.baseline(tasks)
     still = None if control is None else drift_of(control.runs)
-    rows = [_row(cell, control, still) for cell in ([control] if control else []) + cells]
-    header = ("Method", "Hindsight", "Seeds", "After", "Change", "Minus GRPO", "Moved", "Alike", "As far as GRPO")
-    estimates = [estimate for cell in cells for estimate in (cell.after, cell.change, cell.beyond(control))]
+    beyond = [cell.beyond(control) for cell in cells]
+    corrected = holm([None if found is None else found.p_value for found in beyond])
+    rows = [_row(control, None, None, None)] if control else []
+    rows += [_row(cell, found, p, still) for cell, found, p in zip(cells, beyond, corrected, strict=True)]
+    header = ("Method", "Hindsight", "Seeds", "After", "Change", "Minus GRPO", "p (Holm)", "Moved", "Alike", _EQUAL)
+    estimates = [*beyond, *(estimate for cell in cells for estimate in (cell.after, cell.change))]
     notes = (setting_note(cells[0].variant.study), _MEANINGS, *interval_notes(estimates))
     return Table(f"arms-{tasks}", f"{tasks}: what training made of each hindsight", header, tuple(rows), notes)
 
 
-def _row(cell: Cell, control: Cell | None, still: Drift | None) -> tuple[Entry, ...]:
-    drift, itself = drift_of(cell.runs), cell is control
+def _row(cell: Cell, beyond: Estimate | None, p: float | None, still: Drift | None) -> tuple[Entry, ...]:
+    drift = drift_of(cell.runs)
     return (
         cell.label,
         cell.variant.axes.get(AXIS, "—"),
         len(cell.runs),
         scored(cell.after),
         scored(cell.change, signed=True),
-        None if itself else scored(cell.beyond(control), signed=True),
+        scored(beyond, signed=True),
+        p_text(p),
         None if drift is None else drift.moved,
         None if drift is None else drift.alike,
-        None if drift is None or still is None or itself else _bound(drift.within(still)),
+        None if drift is None or still is None else _bound(drift.within(still)),
     )
 
 
@@ -128,5 +133,9 @@ def _contrasts(collection: Collection, tasks: str, cells: list[Cell]) -> Table:
         rows.append((next(iter(own.values())).label, *(scored(estimate, signed=True) for estimate in found)))
     header = ("Method", "Peer − placebo", "Peer − nothing", "Placebo − nothing", "Outcome − placebo")
     scores = [cell.estimate for row in rows for cell in row if not isinstance(cell, str) and cell is not None]
-    notes = ("Success after training, same seeds and tasks, in points.", *interval_notes(scores))
+    notes = (
+        "Success after training, same seeds and tasks, in points. Intervals are of one number each, not corrected for "
+        "how many there are.",
+        *interval_notes(scores),
+    )
     return Table(f"contrasts-{tasks}", f"{tasks}: what differs between the hindsights", header, tuple(rows), notes)
