@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, Self
 
-from pydantic import ConfigDict, model_validator
+from pydantic import model_validator
 from torch import Tensor
 from typing_extensions import TypeVar
 
@@ -153,8 +153,6 @@ class Credit:
 
 class MethodConfig(Recorded):
     """Base of every method's options. The defaults are the settings of the paper or the code that it names."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     def idle(self) -> Mapping[str, str]:
         """The options that have no effect beside the others, and why: another value than the default is refused."""

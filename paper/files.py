@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -19,8 +20,16 @@ def write_atomic(path: Path, content: str | bytes) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, data)
     except OSError as error:
-        raise PaperError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+        raise PaperError(f"cannot write {path}: {_advice(error)}") from error
     return path
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return "a file stands where a folder is needed; choose another folder"
+    if error.errno == errno.EISDIR:
+        return "a folder of that name stands there; name a file"
+    return f"{error.strerror}; free space or choose another folder"
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -47,7 +47,7 @@ def read_origin(study: Path) -> Origin | None:
     except OSError as error:
         raise PaperError(f"cannot read {path}: {error.strerror}; make it readable or delete this one file") from error
     except (ValidationError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).splitlines()[:3])
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise PaperError(
             f"{path} is no record of a study's commands ({reason}); restore it or delete this one file"
         ) from error

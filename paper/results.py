@@ -197,6 +197,8 @@ def load_study(folder: Path) -> Study:
     """
     if not folder.is_dir():
         raise PaperError(f"no study at {folder}: the folder does not exist; name a study's folder or make one first")
+    if (folder / MANIFEST).is_file():
+        raise PaperError(f"{folder} is the folder of one run; name its study's, which is {folder.parent}")
     origin = read_origin(folder)
     manifests = {path: read_manifest(path) for path in _run_folders(folder)}
     complete = {path: manifest for path, manifest in manifests.items() if manifest.status == "complete"}
@@ -237,6 +239,8 @@ def left_out(cell: str, manifest: Manifest) -> Skipped | None:
 def _none_complete(folder: Path, skipped: Sequence[Skipped], origin: Origin | None) -> str:
     if skipped and all(own.stopped for own in skipped):
         return f"{folder} holds no complete run: {skipped[0].cell} was {skipped[0].reason}; run it without stop.after"
+    if not skipped and origin is None:
+        return f"{folder} holds no run; name a study's folder: `stepcredit runs` lists runs"
     return f"{folder} holds no complete run ({len(skipped)} incomplete); {_unfinished(origin)}"
 
 

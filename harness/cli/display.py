@@ -104,8 +104,10 @@ def print_evaluation(summary: Record, as_json: bool) -> None:
     where = f"{summary['suite']}/{summary['panel']['split']}"
     print(f"{summary['cell']} after {counted(summary['update'], 'update')} on {where}")
     for subset, counts in summary["subsets"].items():
-        print(f"  {subset:8} {_percent(counts['success'])}  ({counted(counts['episodes'], 'task')})")
-    print(f"  {'all':8} {_percent(summary['success'])}  ({counted(summary['panel']['size'], 'task')})")
+        print(f"  {subset:8} {_percent(counts['success'])}  ({counted(counts['episodes'], 'episode')})")
+    episodes = sum(counts["episodes"] for counts in summary["subsets"].values())
+    played = f"{counted(episodes, 'episode')} of {counted(summary['panel']['size'], 'task')}"
+    print(f"  {'all':8} {_percent(summary['success'])}  ({played})")
     limits = summary["limits"]
     print(
         f"  limits: {counted(limits['max_turns'], 'turn')}, {limits['max_context_tokens']} tokens of transcript, "

@@ -45,14 +45,17 @@ def show(
     out: Annotated[Path | None, typer.Option("--out", help="Write it there in place of the screen.")] = None,
 ) -> None:
     """The file, to be changed into one of your own."""
+    from stepcredit.harness.errors import UserError
     from stepcredit.harness.record import files
     from stepcredit.harness.study.file import text_of
 
     text = text_of(wanted)
     if out is None:
         print(text, end="")
-    else:
-        files.write_bytes(out, text.encode())
+        return
+    if out.is_file():
+        raise UserError(f"{out} exists already, and may have been changed; remove it, or choose another with --out")
+    files.write_bytes(out, text.encode())
 
 
 @study.command("run")
@@ -80,6 +83,8 @@ def run(
     folder = out or Path("results") / described.name
     found = variants(described)
     given = resources(jobs, threads, device, described.model, track or (), ray=ray, processes=processes)
+    if not found:
+        _refuse_idle({"--track": track, "--ray": ray, "--processes": processes > 1})
     origin.record(folder, context.obj)
     asked = credit_studies(described)
     _print_status(folder, found, asked, as_json=False)
@@ -94,11 +99,26 @@ def run(
 @study.command("status")
 def status(wanted: _File, out: _Out = None, as_json: options.Json = False) -> None:
     """How many runs of each variant are complete, and the hours that are left, by the time of those that are."""
+    from stepcredit.harness.errors import UserError
     from stepcredit.harness.study.file import credit_studies, parse, text_of, variants
 
     described = parse(text_of(wanted), wanted)
     folder = out or Path("results") / described.name
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; give the study's folder with --out")
     _print_status(folder, variants(described), credit_studies(described), as_json=as_json)
+
+
+def _refuse_idle(given: Mapping[str, object]) -> None:
+    """Refuse options that a study of credit alone, which trains nothing, does not look at.
+
+    Raises:
+        UserError: one was given.
+    """
+    from stepcredit.harness.errors import UserError
+
+    if idle := [name for name, value in given.items() if value]:
+        raise UserError(f"{idle[0]} has no effect on a study of credit alone, which trains nothing; leave it out")
 
 
 def _print_status(folder: Path, found: Sequence[Variant], asked: Mapping[str, StudySpec], *, as_json: bool) -> None:

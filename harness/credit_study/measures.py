@@ -245,5 +245,7 @@ def _text(estimate: Estimate, least: float = -1.0) -> str:
     if np.isnan(estimate.value):
         return "-"
     form = "{:.2f}" if least == 0.0 else "{:+.2f}"
+    if np.isnan(estimate.low):  # of a single task
+        return form.format(estimate.value)
     low, high = max(estimate.low, least), min(estimate.high, 1.0)
     return f"{form.format(estimate.value)} [{form.format(low)}, {form.format(high)}]"

@@ -23,6 +23,7 @@ from stepcredit.harness.fidelity.ranks import Estimate, clustered_mean, rank_cor
 from stepcredit.harness.record import files
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.words import counted
+from stepcredit.paper.manifest import MANIFEST
 
 STEPS, CREDITS, CHOICES, STUDY = "steps.parquet", "credits.parquet", "choices.parquet", "study.json"
 
@@ -96,7 +97,7 @@ def run_study(spec: StudySpec, parts: Parts, folder: Path, device: Device, tell:
         won = sum(trajectory.success for group in played.groups for trajectory in group.trajectories)
         raise UserError(
             f"of {counted(len(played.groups), 'group')} none has both successes and failures ({won} episodes "
-            "succeeded): no method has anything to say; study another policy, or more --tasks"
+            "succeeded): no method has anything to say; study another policy, or more --tasks, with another --out"
         )
     credits = pd.DataFrame(_credits(cases, played, spec, parts))
     files.write_table(folder / CREDITS, credits)
@@ -162,6 +163,8 @@ def _by_task(both: pd.DataFrame, of: Callable[[pd.DataFrame], float | None]) -> 
 
 def _claim(spec: StudySpec, parts: Parts, folder: Path) -> None:
     """Refuse the folder of another study; equal episodes and truth are taken over, whatever cases are asked for."""
+    if spec.tasks > (there := len(parts.eval_panel.tasks)):
+        raise UserError(f"--tasks {spec.tasks} is out of range: the held-out panel has {counted(there, 'task')}")
     files.make_folder(folder)
     begun = folder / "truth.json"
     inputs = parts.inputs
@@ -173,6 +176,8 @@ def _claim(spec: StudySpec, parts: Parts, folder: Path) -> None:
     }
     if begun.is_file() and files.read_json(begun) != own:
         raise UserError(f"{folder} holds the credit study of other episodes, tasks or weights; choose another --out")
+    if not begun.is_file() and (taken := [name for name in (STUDY, MANIFEST) if (folder / name).exists()]):
+        raise UserError(f"{folder} holds other results (it has a {taken[0]} of theirs); choose another --out")
     files.write_json(begun, own)
 
 

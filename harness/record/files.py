@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SUFFIX = ".tmp"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+_NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST}
 
 
 def explain(error: OSError, path: Path) -> UserError:
@@ -36,6 +36,8 @@ def explain(error: OSError, path: Path) -> UserError:
         return UserError(f"no permission for {path} ({error.strerror}); choose another folder or change its owner")
     if error.errno in _NOT_A_FOLDER:
         return UserError(f"{path} cannot be used: a file stands where a folder is needed; choose another folder")
+    if error.errno == errno.EISDIR:
+        return UserError(f"{path} cannot be used: a folder stands where a file is needed; choose another, or remove it")
     return UserError(f"{path}: {error.strerror or error}; check the path and run the same command again")
 
 

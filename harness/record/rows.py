@@ -184,6 +184,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     """
     try:
         table = pq.read_table(io.BytesIO(path.read_bytes()))
+        table.validate(full=True)  # text that is no UTF-8 too
     except OSError as error:
         raise _unreadable(path, error) if error.errno is None else files.explain(error, path) from error
     except pa.ArrowException as error:

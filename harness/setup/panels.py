@@ -22,13 +22,15 @@ def sub_panel(panel: Panel, size: int | None, seed: int, *, per_subset: int | No
     """The whole panel, or its seeded prefix of `size` tasks, or of `per_subset` tasks of each subset.
 
     Raises:
-        UserError: the panel is shorter than that, `size` is not positive, or both are given.
+        UserError: the panel is shorter than that, `size` is not positive, both are given, or a seed alone.
     """
     if size is not None and per_subset is not None:
         raise UserError(f"a sub-panel has a size ({size}) or a size of each subset ({per_subset}), not both")
     if per_subset is not None:
         return panel.stratified(per_subset, seed)
     if size is None:
+        if seed != 0:
+            raise UserError(f"panel seed {seed} has no effect on a whole split; leave it out, or ask for a size too")
         return panel
     if not 1 <= size <= len(panel.tasks):
         raise UserError(

@@ -18,6 +18,7 @@ from stepcredit.harness.determinism import Determinism, switch_on
 from stepcredit.harness.device import resolve
 from stepcredit.harness.episodes.evaluate import EvalProtocol, evaluate
 from stepcredit.harness.episodes.player import Player
+from stepcredit.harness.errors import UserError
 from stepcredit.harness.model.adapters import take_over
 from stepcredit.harness.model.policy import load_policy
 from stepcredit.harness.model.presets import preset_named
@@ -191,11 +192,25 @@ def _settle(folder: Path, request: Request, threads: int, device: str) -> _Job:
     benchmark = load_benchmark(spec.benchmark, spec.suite, spec.env_options)
     split = benchmark.panel(request.split or spec.evaluation.split)
     panel = sub_panel(split, request.size, request.panel_seed, per_subset=request.per_subset)
-    temperature = spec.evaluation.temperature if request.temperature is None else request.temperature
+    temperature = _temperature(request, spec)
     where = resolve(device, preset_named(spec.model).device)
     protocol = _protocol(run.spec, panel, temperature, request.seed)
     source = checkpoint.find(folder, request.checkpoint)
     return _Job(run, source, spec, benchmark, protocol, switch_on(threads, where), where)
+
+
+def _temperature(request: Request, spec: RunSpec) -> float:
+    """The request's, else the run's.
+
+    Raises:
+        UserError: it is not finite, or it is 0 and the request has a seed of draws.
+    """
+    wanted = spec.evaluation.temperature if request.temperature is None else request.temperature
+    if not math.isfinite(wanted):
+        raise UserError(f"a temperature of {wanted} is none that can be sampled at; choose a number, such as 1")
+    if wanted == 0.0 and request.seed != 0:
+        raise UserError(f"--seed {request.seed} has no effect at temperature 0, where nothing is drawn; leave it out")
+    return wanted
 
 
 def _protocol(spec: RunSpec, panel: Panel, temperature: float, seed: int) -> EvalProtocol:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.resources import files as resources
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,6 +25,8 @@ from stepcredit.methods.registry import method_names
 
 _SHIPPED = "stepcredit.harness.study.shipped"
 _UNFIT = re.compile(r"[^A-Za-z0-9._=+-]+")
+_LONGEST = 60
+Seed = Annotated[int, Field(strict=True, ge=0)]
 
 
 class Part(BaseModel):
@@ -90,7 +92,7 @@ class StudyFile(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     model: str = "tiny"
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
     settings: Mapping[str, Any] = Field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     credit: tuple[CreditPart, ...] = ()
@@ -138,17 +140,42 @@ def parse(text: str, where: str) -> StudyFile:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{where} is no TOML: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {place}: {first['msg'].lower()}; see `stepcredit study show ablations`") from error
+        raise UserError(f"{where}: {_complaint(error)}; see `stepcredit study show ablations`") from error
     if not found.parts and not found.credit:
         raise UserError(f"{where} has neither [[parts]] nor [[credit]]; see `stepcredit study show ablations`")
+    if not found.parts and "seeds" in found.model_fields_set and len(found.seeds) > 1:
+        raise UserError(f"{where}: seeds are {list(found.seeds)}, but a study of credit has one; leave the others out")
     for number, part in enumerate(found.parts):
-        if empty := [name for name, values in part.axes.items() if not values]:
-            raise UserError(f"{where}: parts.{number}.axes.{empty[0]} has no values; give it some, or leave it out")
-        if strange := [name for name in part.per_method if name not in part.methods]:
-            raise UserError(f"{where}: parts.{number}.per_method names {strange[0]!r}, which is not among its methods")
+        _require_effect(part, f"{where}: parts.{number}")
     return found
+
+
+def _complaint(error: ValidationError) -> str:
+    """The first thing that is wrong: where it is, what it is, and the value seen."""
+    first = error.errors()[0]
+    place, shown = ".".join(map(str, first["loc"])), repr(first["input"])
+    if first["type"] == "extra_forbidden":
+        sections: dict[str, type[BaseModel]] = {"parts": Part, "credit": CreditPart}
+        section = StudyFile if len(first["loc"]) == 1 else sections[str(first["loc"][0])]
+        return f"{place} is unknown, known there are {', '.join(section.model_fields)}"
+    seen = "" if first["type"] == "missing" or len(shown) > _LONGEST else f", but the value is {shown}"
+    return f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}{seen}"
+
+
+def _require_effect(part: Part, where: str) -> None:
+    """Refuse what would make no run, and what an axis would set again.
+
+    Raises:
+        UserError: there is such a thing.
+    """
+    if empty := [name for name, values in part.axes.items() if not values]:
+        raise UserError(f"{where}.axes.{empty[0]} has no values; give it some, or leave it out")
+    if strange := [name for name in part.per_method if name not in part.methods]:
+        raise UserError(f"{where}.per_method names {strange[0]!r}, which is not among its methods")
+    layers = {"settings": part.settings} | {f"per_method.{name}": own for name, own in part.per_method.items()}
+    for layer, own in layers.items():
+        if twice := [name for name in own if name in part.axes]:
+            raise UserError(f"{where}.{layer} sets {twice[0]}, which is an axis too; leave it out of one of them")
 
 
 def variants(study: StudyFile) -> list[Variant]:

@@ -65,6 +65,9 @@ def test_what_cannot_be_exported(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "knows one: --inspect" in capsys.readouterr().err
     assert run(["export", str(tmp_path), "--inspect"]) == 2
     assert "holds no complete run" in capsys.readouterr().err
+    (tmp_path / "taken").write_text("")
+    assert run(["export", str(RUN), "--inspect", "--out", str(tmp_path / "taken")]) == 2
+    assert "a file stands where a folder is needed; choose another folder" in capsys.readouterr().err
     begun = write_run(tmp_path, changes={"status": "running"})
     assert run(["export", str(begun), "--inspect"]) == 2
     assert "is not finished" in capsys.readouterr().err

@@ -124,11 +124,18 @@ def test_incomplete_runs_are_listed_and_replicates_kept_apart(tmp_path: Path):
 def test_a_study_without_complete_runs_is_refused(tmp_path: Path):
     with pytest.raises(PaperError, match="the folder does not exist"):
         load_study(tmp_path / "nowhere")
-    with pytest.raises(PaperError, match=r"holds no complete run \(0 incomplete\)"):
+    with pytest.raises(PaperError, match="holds no run; name a study's folder"):
         load_study(tmp_path)
     write_run(tmp_path, changes={"status": "running"})
     with pytest.raises(PaperError, match=r"holds no complete run \(1 incomplete\)"):
         load_study(tmp_path)
+
+
+def test_the_folder_of_a_run_is_no_study(tmp_path: Path):
+    write_run(tmp_path)
+    (run,) = tmp_path.iterdir()
+    with pytest.raises(PaperError, match=f"is the folder of one run; name its study's, which is {tmp_path}$"):
+        load_study(run)
 
 
 def test_replicates_alone_are_refused(tmp_path: Path):

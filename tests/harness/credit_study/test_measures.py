@@ -64,9 +64,13 @@ def test_credit_that_is_the_outcome() -> None:
     assert shown(found)["sign"] == "1.00 [1.00, 1.00]"
 
 
-def test_intervals_are_shown_as_far_as_a_share_can_reach() -> None:
-    """Two tasks, one right and one half right: with one degree of freedom the interval is wider than any share."""
-    rows = [("a", 1.0), ("b", 1.0), ("b", -1.0)]
+@pytest.mark.parametrize(("second", "text"), [("b", "0.67 [0.00, 1.00]"), ("a", "0.67")])
+def test_intervals_are_shown_as_far_as_a_share_can_reach(second: str, text: str) -> None:
+    """Two tasks, one right and one half right: with one degree of freedom the interval is wider than any share.
+
+    A single task has none.
+    """
+    rows = [("a", 1.0), (second, 1.0), (second, -1.0)]
     place = [{"task_id": task, "trajectory": 0, "step": step} for step, (task, _) in enumerate(rows)]
     truth = {
         "advantage": 1.0,
@@ -85,7 +89,7 @@ def test_intervals_are_shown_as_far_as_a_share_can_reach() -> None:
     ]
     (found,) = measured(steps, pd.DataFrame(given))
     assert found.sign.value == pytest.approx(2 / 3)
-    assert shown(found)["sign"] == "0.67 [0.00, 1.00]"
+    assert shown(found)["sign"] == text
 
 
 def test_credit_that_is_noise() -> None:

@@ -108,6 +108,18 @@ def test_bad_input(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "of 1 group none has both successes and failures (0 episodes succeeded)" in capsys.readouterr().err
     assert studied(tmp_path, "--arm", "peers") == 2
     assert "unknown hindsight 'peers'" in capsys.readouterr().err
+    assert studied(tmp_path, "--tasks", "100000") == 2
+    assert "--tasks 100000 is out of range: the held-out panel has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "study.json"])
+def test_a_folder_of_other_results_stays_as_it_is(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text("{}")
+    assert studied(tmp_path, "--tasks", "1") == 2
+    assert f"holds other results (it has a {name} of theirs); choose another --out" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_what_a_method_does_not_take_is_left_out_and_said() -> None:

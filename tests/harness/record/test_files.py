@@ -34,6 +34,13 @@ def test_file_in_place_of_a_folder(tmp_path: Path) -> None:
         files.make_folder(tmp_path / "taken" / "study")
 
 
+def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "rows.parquet").mkdir()
+    with pytest.raises(UserError, match=r"rows\.parquet cannot be used: a folder stands where a file is needed"):
+        files.write_bytes(tmp_path / "rows.parquet", b"1")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that refuses new folders")
 def test_folder_that_cannot_be_made() -> None:
     with pytest.raises(UserError, match="/proc/study"):

@@ -49,6 +49,18 @@ def test_truncated_parquet_names_the_file(tmp_path: Path, kept: float) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_parquet_with_a_damaged_text_names_the_file(tmp_path: Path) -> None:
+    """A flipped bit leaves the file readable, and its text no UTF-8."""
+    path = tmp_path / "episodes.parquet"
+    record.write_rows(path, [EPISODE], EpisodeRow)
+    whole = pq.read_table(path)
+    place = whole.schema.get_field_index("task_id")
+    damaged = pa.array([b"\xff"]).view(pa.string())
+    pq.write_table(whole.set_column(place, whole.schema.field(place), damaged), path)
+    with pytest.raises(UserError, match=r"episodes\.parquet is truncated or not parquet .*UTF8"):
+        record.read_rows(path, EpisodeRow)
+
+
 def test_parquet_of_other_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "timings.parquet"
     pq.write_table(pa.table({"update": [1]}), path)

@@ -216,6 +216,30 @@ def test_another_suite_brings_its_limits(playing: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--temperature", "inf"], "a temperature of inf is none that can be sampled at"),
+        (["--temperature", "0", "--seed", "5"], "--seed 5 has no effect at temperature 0"),
+        (["--panel-seed", "3"], "panel seed 3 has no effect on a whole split"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    words: list[str], complaint: str, playing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", str(playing), *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line
+
+
+def test_an_evaluation_counts_episodes_and_tasks(playing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(playing), "--size", "2"]) == 0
+    *subsets, whole = [line for line in capsys.readouterr().out.splitlines() if "%" in line]
+    episodes = sum(int(line.partition("(")[2].split()[0]) for line in subsets)
+    assert whole.endswith(f"({episodes} episodes of 2 tasks)")
+    assert all(line.endswith(("episode)", "episodes)")) for line in subsets)
+
+
+@pytest.mark.parametrize(
     ("setting", "complaint"),
     [
         ("rollout.group=4", "unknown setting of an evaluation 'rollout.group'"),

@@ -49,9 +49,24 @@ def test_shipped_studies_can_be_made(name: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("seeds = [0, 1]", "seeds = []", "seeds: tuple should have at least 1 item"),
+        ("seeds = [0, 1]", "seeds = []", r"small\.toml: seeds: tuple should have at least 1 item"),
+        ("seeds = [0, 1]", "seeds = [true]", r"seeds\.0: input should be a valid integer, but the value is True"),
+        ("seeds = [0, 1]", "seeds = [-1]", r"seeds\.0: .*greater than or equal to 0, but the value is -1"),
+        ("seeds", "sedes", "sedes is unknown, known there are name, model, seeds"),
+        ('name = "small"', 'name = "My Study"', "name: string should match .*, but the value is 'My Study'"),
         ("[0.001, 0.002]", "[]", r"parts\.0\.axes\.optim\.lr has no values; give it some, or leave it out"),
-        ("axes", "axis", r"parts\.0\.axis: extra inputs are not permitted"),
+        ("axes", "axis", r"parts\.0\.axis is unknown, known there are benchmark, .*, axes; see"),
+        ("updates = 1,", "updates = inf,", "but the value is inf"),
+        (
+            "[[parts]]",
+            '[[parts]]\nsettings = { "optim.lr" = 1 }',
+            r"parts\.0\.settings sets optim\.lr, which is",
+        ),
+        (
+            '"method_options.alpha_clip"',
+            '"optim.lr"',
+            r"per_method\.stepopsd sets optim\.lr, which is an axis too",
+        ),
         ("stepopsd = {", "opd = {", "per_method names 'opd', which is not among its methods"),
         ('name = "small"', "name = ", "is no TOML"),
         ('"optim.lr"', '"optim.rate"', "optim.rate"),
@@ -77,6 +92,16 @@ def test_a_shipped_study_is_the_beginning_of_ones_own(tmp_path: Path, capsys: py
     assert run(["study", "show", "two-knob", "--out", str(tmp_path / "mine.toml")]) == 0
     assert (tmp_path / "mine.toml").read_text() == shown
     assert len(variants(parse(shown, "mine"))) == 18
+    (tmp_path / "mine.toml").write_text("changed since")
+    assert run(["study", "show", "two-knob", "--out", str(tmp_path / "mine.toml")]) == 2
+    assert "mine.toml exists already, and may have been changed" in capsys.readouterr().err
+    assert (tmp_path / "mine.toml").read_text() == "changed since"
+
+
+def test_status_of_a_study_whose_folder_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small.toml").write_text(SMALL)
+    assert run(["study", "status", str(tmp_path / "small.toml"), "--out", str(tmp_path / "small.toml")]) == 2
+    assert "small.toml is a file; give the study's folder with --out" in capsys.readouterr().err
 
 
 def test_a_name_that_is_no_study(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,8 +175,20 @@ def test_a_study_of_credit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
             "[[credit]]\nbenchmark = 'diagnostic'\nsuite = 'critical_step'\n[[credit]]",
             "asks twice for credit/",
         ),
+        ("seeds = [3]", "seeds = [3, 4]", r"seeds are \[3, 4\], but a study of credit has one"),
     ],
 )
 def test_bad_studies_of_credit(old: str, new: str, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         credit_studies(parse(CREDIT.replace(old, new, 1), "held.toml"))
+
+
+@pytest.mark.parametrize(("words", "idle"), [(["--track", "wandb"], "--track"), (["--processes", "2"], "--processes")])
+def test_options_of_training_have_no_effect_on_credit(
+    words: list[str], idle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stepcredit.harness.cli.study.resources", lambda *arguments, **more: None)
+    (tmp_path / "held.toml").write_text(CREDIT)
+    assert run(["study", "run", str(tmp_path / "held.toml"), "--out", str(tmp_path / "out"), *words]) == 2
+    assert f"{idle} has no effect on a study of credit alone" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
