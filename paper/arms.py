@@ -7,7 +7,7 @@ from math import isnan, nan
 
 from stepcredit.paper.drift import Drift, drift_of
 from stepcredit.paper.render import range_text, rate_text
-from stepcredit.paper.statistics import Estimate, holm
+from stepcredit.paper.statistics import LEVEL, Estimate, holm
 from stepcredit.paper.tables import Cell as Entry
 from stepcredit.paper.tables import Ranged, Table, interval_notes, p_text, scored, setting_note
 from stepcredit.paper.variants import Cell, Collection
@@ -15,7 +15,6 @@ from stepcredit.paper.variants import Cell, Collection
 AXIS = "hindsight"
 _PEER, _PLACEBO, _NOTHING = "peer_traj", "foreign", "none"
 _CAUSELESS = "null_causal"
-_LEVEL = 0.05
 _EQUAL = "As far as GRPO"
 _MEANINGS = (
     "p: that the difference to GRPO is none, corrected for the table's rows. Moved: nats a turn, the KL divergence of "
@@ -77,7 +76,7 @@ def _same_way(known: list[tuple[Cell, Drift]], corrected: list[float | None]) ->
     said = [
         f"{cell.label} with {cell.variant.axes[AXIS]} ({range_text(drift.alike)})"
         for (cell, drift), p in zip(known, corrected, strict=True)
-        if p is not None and p < _LEVEL and drift.alike.value > 0
+        if p is not None and p < LEVEL and drift.alike.value > 0
     ]
     return "; ".join(said) or "none"
 
@@ -85,7 +84,7 @@ def _same_way(known: list[tuple[Cell, Drift]], corrected: list[float | None]) ->
 def _reading(corrected: float | None) -> str:
     if corrected is None:
         return ", of one seed: no verdict"
-    if corrected < _LEVEL:
+    if corrected < LEVEL:
         return f" (Holm p {p_text(corrected)}): what the block tells matters"
     return f" (Holm p {p_text(corrected)}): what the block tells has not been shown to matter"
 

@@ -9,7 +9,7 @@ from shlex import quote
 from stepcredit.paper.ailments import health_tables
 from stepcredit.paper.arms import arm_sentences, arm_tables
 from stepcredit.paper.credit import CreditStudy, credit_plots, credit_sentences, credit_tables, load_credit
-from stepcredit.paper.crossings import crossing_plot, crossing_sentences, crossing_table, crossings
+from stepcredit.paper.crossings import arm_plots, crossing_plot, crossing_sentences, crossing_table, crossings
 from stepcredit.paper.errors import PaperError
 from stepcredit.paper.knobs import knob_plots, knob_sentences, knob_tables
 from stepcredit.paper.origin import read_origin
@@ -35,7 +35,7 @@ def collection_report(folder: Path) -> Report:
     variants = [*map(crossing_table, crossed)]
     about_runs = [*_health(found), *_provenance(found)]
     tables = [*credit_tables(credit), *arm_tables(found), *knob_tables(found), *variants, *about_runs]
-    plots = [*credit_plots(credit), *knob_plots(found), *map(crossing_plot, crossed)]
+    plots = [*credit_plots(credit), *arm_plots(found), *knob_plots(found), *map(crossing_plot, crossed)]
     told = [sentence for crossing in crossed for sentence in crossing_sentences(crossing)]
     leaks = (*credit_sentences(credit), *arm_sentences(found))
     return Report(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from matplotlib.figure import Figure
@@ -40,12 +40,23 @@ class Crossing:
 
 
 def crossings(collection: Collection) -> list[Crossing]:
-    """In the order of the folders."""
+    """Those without tables of their own, in the order of the folders."""
+    return [crossing for crossing in _every(collection) if set(crossing.axes) not in _KNOWN]
+
+
+def arm_plots(collection: Collection) -> list[Plot]:
+    """Success after training under each arm of hindsight, to follow the arms' table of the same name."""
+    return [
+        replace(crossing_plot(crossing), name=f"arms-{crossing.tasks}")
+        for crossing in _every(collection)
+        if set(crossing.axes) == {arms.AXIS}
+    ]
+
+
+def _every(collection: Collection) -> list[Crossing]:
     found = dict.fromkeys((variant.tasks, tuple(variant.axes)) for variant in collection.variants)
     return [
-        Crossing(tasks, axes, tuple(collection.cells(tasks, axes)), collection.baseline(tasks))
-        for tasks, axes in found
-        if set(axes) not in _KNOWN
+        Crossing(tasks, axes, tuple(collection.cells(tasks, axes)), collection.baseline(tasks)) for tasks, axes in found
     ]
 
 

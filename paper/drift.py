@@ -12,10 +12,8 @@ import pandas as pd
 from scipy import stats
 
 from stepcredit.paper.results import Run
-from stepcredit.paper.statistics import mean, student_t
+from stepcredit.paper.statistics import LEVEL, mean, student_t
 from stepcredit.paper.tables import Ranged
-
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Drift:
             return nan
         apart = [self.by_seed[seed] - other.by_seed[seed] for seed in common]
         spread = float(np.std(apart, ddof=1)) / sqrt(len(apart))
-        return abs(mean(apart)) + float(stats.t.ppf(1 - _LEVEL, len(apart) - 1)) * spread
+        return abs(mean(apart)) + float(stats.t.ppf(1 - LEVEL, len(apart) - 1)) * spread
 
 
 def drift_of(runs: Sequence[Run]) -> Drift | None:
@@ -76,7 +74,7 @@ def _alike(frames: Sequence[pd.DataFrame]) -> tuple[Ranged, float]:
     without_C = np.array([_correlation(changes_SN[:, tasks != name]) for name in names])
     spread = sqrt((len(names) - 1) / len(names) * float(((without_C - without_C.mean()) ** 2).sum()))
     known = stats.t(len(names) - 1)
-    reach = float(known.ppf(1 - _LEVEL / 2)) * spread
+    reach = float(known.ppf(1 - LEVEL / 2)) * spread
     p_value = float(2 * known.sf(abs(value) / spread)) if spread else nan
     return Ranged(value, max(-1.0, value - reach), min(1.0, value + reach)), p_value
 

@@ -91,6 +91,17 @@ def test_arms_are_compared_on_seeds_and_tasks(folder: Path) -> None:
         in report
     )
     assert "(Holm p 0.035): what the block tells matters" in report
+    assert "figures/arms-alfworld-mini.png" in report
+
+
+def test_the_lesser_p_of_two_arms_is_doubled(folder: Path) -> None:
+    found = load_collection(folder)
+    beyond = [cell.beyond(found.baseline("alfworld-mini")) for cell in found.cells("alfworld-mini", ("hindsight",))]
+    placebo, peer = [own.p_value for own in beyond if own is not None and own.p_value is not None]
+    assert peer < placebo / 2
+    build(folder, folder / "paper")
+    rows = table(folder, "arms-alfworld-mini")
+    assert rows["p (Holm)"].tolist()[1:] == pytest.approx([placebo, 2 * peer], abs=5e-4)
 
 
 def test_how_far_and_how_alike_policies_moved(folder: Path) -> None:
