@@ -203,13 +203,11 @@ def _temperature(request: Request, spec: RunSpec) -> float:
     """The request's, else the run's.
 
     Raises:
-        UserError: it is not finite, or it is 0 and the request has a seed of draws.
+        UserError: it is not finite.
     """
     wanted = spec.evaluation.temperature if request.temperature is None else request.temperature
     if not math.isfinite(wanted):
         raise UserError(f"a temperature of {wanted} is none that can be sampled at; choose a number, such as 1")
-    if wanted == 0.0 and request.seed != 0:
-        raise UserError(f"--seed {request.seed} has no effect at temperature 0, where nothing is drawn; leave it out")
     return wanted
 
 
