@@ -85,13 +85,13 @@ def run(
     given = resources(jobs, threads, device, described.model, track or (), ray=ray, processes=processes)
     if not found:
         _refuse_idle({"--track": track, "--ray": ray, "--processes": processes > 1})
-    origin.record(folder, context.obj)
     asked = credit_studies(described)
     _print_status(folder, found, asked, as_json=False)
     if found:
         run_studies(folder, {folder / variant.name: variant.specs for variant in found}, given, context.obj)
     for name, spec in asked.items():
         if not is_complete(spec, folder / name):
+            origin.record(folder, context.obj)
             print(study_credit(spec, folder / name, jobs, threads, device).verdict)
     print(f"results: {folder}; next: stepcredit study status {quote(wanted)} --out {quote(str(folder))}")
 

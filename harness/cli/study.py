@@ -297,7 +297,7 @@ def run_studies(
     )
     for note in [*notes, *([f"disk: {disk}"] if disk else [])]:
         print(f"note: {note}", file=sys.stderr)
-    for out in dict.fromkeys(cell.study for cell in plan.missing):
+    for out in dict.fromkeys([root, *(cell.study for cell in plan.missing)] if plan.missing else []):
         origin.record(out, command)
     matrix.run(plan, resources, lambda spec: episodes_of(spec, inputs_of(spec).panels["eval"].size), examines=examines)
 

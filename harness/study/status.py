@@ -22,9 +22,12 @@ def progress(folder: Path, variants: Sequence[Variant]) -> list[dict[str, Any]]:
     A run's time is that of its benchmark's and method's complete runs, by the update; null where there is none yet.
 
     Raises:
-        UserError: a finished file is missing or damaged.
+        UserError: a finished file is missing or damaged, or another spec wrote a run's folder.
     """
     cells = {variant.name: [Cell(folder / variant.name, spec) for spec in variant.specs] for variant in variants}
+    for cell in (cell for own in cells.values() for cell in own):
+        if (begun := manifest.read(cell.folder)) is not None:
+            manifest.require_same_spec(begun, cell.spec, cell.folder)
     ended = {cell.folder: manifest.require(cell.folder) for own in cells.values() for cell in own if cell.ended()}
     seconds: dict[_Kind, list[float]] = {}
     for cell in (cell for own in cells.values() for cell in own if cell.folder in ended):

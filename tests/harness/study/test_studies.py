@@ -129,6 +129,14 @@ def test_runs_of_all_variants_of_a_study_take_turns(tmp_path: Path, capsys: pyte
     assert "8 of 8 runs complete; hours left, one run at a time: 0.0" in capsys.readouterr().out
     assert run(["study", "run", str(file), "--out", str(out)]) == 0
     assert "8 of 8 runs complete" in capsys.readouterr().err
+    origin = (out / "study.json").read_bytes()
+    file.write_text(SMALL.replace("updates = 1", "updates = 2"))
+    for command in ("status", "run"):
+        assert (
+            run(["study", command, str(file), "--out", str(out), *(["--jobs", "1"] if command == "run" else [])]) == 2
+        )
+        assert "was written by another spec (updates: 1 there, 2 here)" in capsys.readouterr().err
+    assert (out / "study.json").read_bytes() == origin, "a command that was refused made nothing of it"
 
 
 CREDIT = """
