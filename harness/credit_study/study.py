@@ -20,10 +20,9 @@ from stepcredit.harness.credit_study.steps import step_credits
 from stepcredit.harness.credit_study.truths import Device, Played, true_tables
 from stepcredit.harness.errors import UserError
 from stepcredit.harness.fidelity.ranks import Estimate, clustered_mean, rank_correlation
-from stepcredit.harness.record import files
+from stepcredit.harness.record import files, manifest
 from stepcredit.harness.setup.parts import Parts
 from stepcredit.harness.words import counted
-from stepcredit.paper.manifest import MANIFEST
 
 STEPS, CREDITS, CHOICES, STUDY = "steps.parquet", "credits.parquet", "choices.parquet", "study.json"
 
@@ -176,7 +175,7 @@ def _claim(spec: StudySpec, parts: Parts, folder: Path) -> None:
     }
     if begun.is_file() and files.read_json(begun) != own:
         raise UserError(f"{folder} holds the credit study of other episodes, tasks or weights; choose another --out")
-    if not begun.is_file() and (taken := [name for name in (STUDY, MANIFEST) if (folder / name).exists()]):
+    if not begun.is_file() and (taken := [name for name in (STUDY, manifest.NAME) if (folder / name).exists()]):
         raise UserError(f"{folder} holds other results (it has a {taken[0]} of theirs); choose another --out")
     files.write_json(begun, own)
 
